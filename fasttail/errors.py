@@ -1,0 +1,37 @@
+"""Errors that are the user's to mend: one line on the screen, exit code 2, no traceback."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """What is wrong, where, and what to do about it, in one line.
+
+    The command line prints the message and exits with code 2. Anything else that is raised is a
+    fault of fasttail and keeps its traceback.
+    """
+
+
+class MissingExtra(UserError):
+    """An optional package that a feature needs is not installed."""
+
+    def __init__(self, feature: str, package: str, extra: str) -> None:
+        super().__init__(
+            f'{feature} needs {package}, which is not installed: pip install "fasttail[{extra}]"'
+        )
+
+
+class CorruptSample(UserError):
+    """A stored sample that can't be decoded: names the file, the sample, its class, and why."""
+
+
+def unknown(what: str, given: str, choices: Iterable[str]) -> UserError:
+    """A `UserError` that names the choices, and the nearest one where there is one.
+
+    >>> print(unknown("sampler", "sqr", ["instance", "sqrt"]))
+    unknown sampler 'sqr' (did you mean 'sqrt'?): choose from instance, sqrt
+    """
+    names = list(choices)
+    near = get_close_matches(given, names, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return UserError(f"unknown {what} {given!r}{hint}: choose from {', '.join(names)}")

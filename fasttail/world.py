@@ -1,0 +1,44 @@
+"""Which process this is among how many: the only reader of RANK, LOCAL_RANK and WORLD_SIZE."""
+
+import os
+from dataclasses import dataclass
+
+from fasttail.errors import UserError
+
+
+@dataclass(frozen=True)
+class World:
+    """One process's place in the job. `rank` counts over all nodes, `local_rank` within a node."""
+
+    rank: int = 0
+    local_rank: int = 0
+    size: int = 1
+    local_size: int = 1
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.rank < self.size and 0 <= self.local_rank < self.local_size):
+            raise UserError(
+                f"RANK={self.rank} LOCAL_RANK={self.local_rank} WORLD_SIZE={self.size} "
+                f"LOCAL_WORLD_SIZE={self.local_size} do not fit together: start with torchrun"
+            )
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files and talks to the screen."""
+        return self.rank == 0
+
+    @staticmethod
+    def from_env() -> "World":
+        """What torchrun has set, or a world of one.
+
+        Raises `UserError` if a variable is no whole number or they contradict each other.
+        """
+        try:
+            return World(
+                rank=int(os.environ.get("RANK", "0")),
+                local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+                size=int(os.environ.get("WORLD_SIZE", "1")),
+                local_size=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+            )
+        except ValueError as error:
+            raise UserError(f"RANK, LOCAL_RANK, WORLD_SIZE: {error}: start with torchrun") from None
