@@ -1,0 +1,5 @@
+"""Backbones that return features, and the recognizer: a backbone with a classifier on top."""
+
+from fasttail.models.recognizer import BACKBONES, Recognizer, build
+
+__all__ = ["BACKBONES", "Recognizer", "build"]
