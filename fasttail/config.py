@@ -1,11 +1,12 @@
-"""Every default of fasttail, and the reading of YAML files that change them.
+"""Every default of fasttail.
 
-A configuration file is YAML; unknown keys and wrong types are refused with the choices named.
+The sections are pydantic models: read-only, and an unknown key or a wrong type is refused. Files
+that change the defaults are read in `fasttail.recipes`.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
@@ -27,3 +28,135 @@ class ConvertConfig(Section):
     on_bad: Literal["fail", "skip"] = "fail"
     jpeg_quality: int = Field(95, ge=1, le=100, description="where an image has to be re-encoded")
     seed: int = Field(0, ge=0, description="of the held-out part and of the long tail's choice")
+
+
+Positive = Annotated[float, Field(gt=0)]
+Unit = Annotated[float, Field(ge=0, le=1)]
+
+
+class DataConfig(Section):
+    """What an image becomes, and what decodes it."""
+
+    px: int = Field(224, ge=8, description="height and width of what the network sees")
+    train_view: Literal["random-resized-crop", "random-crop", "center", "whole"] = (
+        "random-resized-crop"
+    )
+    eval_view: Literal["center", "whole"] = "center"
+    resize_px: int = Field(256, ge=8, description="shorter side before the centre crop")
+    scale: tuple[Unit, Unit] = (0.08, 1.0)
+    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    padding: int = Field(4, ge=0, description="of random-crop, in pixels")
+    flip_p: Unit = 0.5
+    jitter: tuple[Unit, Unit, Unit, Annotated[float, Field(ge=0, le=0.5)]] | None = Field(
+        None, description="brightness, contrast, saturation, hue"
+    )
+    engine: str = Field("auto", description="auto, ffcv, dali, resident, reference or synthetic")
+    threads: int = Field(0, ge=0, description="decoding threads of a process; 0: its share of cores")
+    eval_batch_size: int = Field(256, ge=1)
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    backbone: str = "resnet50"
+    trained: Literal["all", "last-block", "classifier"] = "all"
+
+
+class OptimConfig(Section):
+    """One training: SGD with momentum, and how its learning rate goes.
+
+    `lr` is meant for `lr_batch_size` images a step; another `batch_size` scales it in proportion
+    (Goyal et al. 2017, the linear rule).
+    """
+
+    epochs: int = Field(90, ge=1)
+    batch_size: int = Field(512, ge=1, description="over all processes")
+    lr: Positive = 0.2
+    lr_batch_size: int = Field(512, ge=1)
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: float = Field(5e-4, ge=0)
+    schedule: Literal["cosine", "steps"] = "cosine"
+    steps: tuple[int, ...] = Field((), description="epochs before which `steps` multiplies by gamma")
+    gamma: Positive = 0.1
+    warmup_epochs: float = Field(0, ge=0)
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @property
+    def scaled_lr(self) -> float:
+        """The learning rate for `batch_size` by the linear rule."""
+        return self.lr * self.batch_size / self.lr_batch_size
+
+
+class ComputeConfig(Section):
+    """How the arithmetic is done."""
+
+    device: str = Field("auto", description="auto, cpu, cuda")
+    amp: Literal["auto", "bf16", "fp16", "off"] = Field(
+        "auto", description="auto: bf16 where the device has it, else fp16 with a loss scaler"
+    )
+    channels_last: bool = True
+    compile: bool = False
+    log_every: int = Field(50, ge=1, description="steps between two lines of the log")
+    checkpoint_every_min: Positive = 10.0
+    tensorboard: bool = True
+
+
+class TauConfig(Section):
+    """tau-normalisation: w_j / |w_j|^tau, section 4.3 of the paper."""
+
+    grid_max: Positive = 2.0
+    grid_step: Positive = 0.1
+    bias: bool = Field(False, description="keep the classifier's bias; the authors drop it")
+    fixed: float = Field(1.0, ge=0, description="tau where there is no split to choose it on")
+
+
+class NcmConfig(Section):
+    """Nearest class mean: how features are transformed, and what nearest means.
+
+    un: as they are; l2n: each scaled to unit length; cl2n: the mean over train taken off, then l2n.
+    """
+
+    transform: Literal["un", "l2n", "cl2n"] = "cl2n"
+    metric: Literal["l2", "cosine"] = "cosine"
+
+
+class ClassifyConfig(Section):
+    """Stage 2: every head is trained on features of the frozen backbone."""
+
+    sampler: str = "class"
+    crt: OptimConfig = OptimConfig(epochs=10)
+    lws: OptimConfig = OptimConfig(epochs=5)
+    tau: TauConfig = TauConfig()
+    ncm: NcmConfig = NcmConfig()
+
+
+class ShotsConfig(Section):
+    """Shot groups by training images a class: many > many_above, few < few_below, medium between."""
+
+    many_above: int = Field(100, ge=0)
+    few_below: int = Field(20, ge=0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "ShotsConfig":
+        if self.few_below > self.many_above + 1:
+            raise ValueError(
+                f"few_below {self.few_below} is above many_above {self.many_above}: "
+                "a class would be in both groups"
+            )
+        return self
+
+
+class TrainConfig(Section):
+    """A whole run: stage 1, stage 2 and how results are read."""
+
+    sampler: str = Field("instance", description="instance, class, sqrt, progressive or power:Q")
+    protocol: Literal["clean", "official"] = "clean"
+    draws: Literal["quota", "iid"] = "quota"
+    seed: int = Field(0, ge=0)
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optim: OptimConfig = OptimConfig()
+    compute: ComputeConfig = ComputeConfig()
+    classify: ClassifyConfig = ClassifyConfig()
+    shots: ShotsConfig = ShotsConfig()

@@ -1,0 +1,165 @@
+"""From a recipe (a YAML file) and `--set` to a checked configuration.
+
+A recipe may name another with `extends:`; what it says itself wins, section by section. The recipes
+that come with fasttail are in `configs/`, one for each (data set, backbone).
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from fasttail.config import TrainConfig
+from fasttail.errors import UserError, unknown
+
+MAX_RECIPE_BYTES = 1 << 20
+SMALL_IMAGE_PX = 64
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases, by which a file of a few bytes could grow without bound."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not read")
+        return super().compose_node(parent, index)
+
+
+def directory() -> Path:
+    """Where fasttail's own recipes are: in the package when installed, beside it in a checkout."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def names() -> list[str]:
+    """The recipes that come with fasttail, by name."""
+    return sorted(path.stem for path in directory().glob("*.yaml"))
+
+
+def for_dataset(dataset: str, image_px: int) -> str:
+    """The recipe for a data set: its own where there is one, else by the size of its images."""
+    if dataset in names():
+        return dataset
+    return "small-images" if image_px <= SMALL_IMAGE_PX else "photos"
+
+
+def load(recipe: str | Path, settings: Iterable[str] = ()) -> TrainConfig:
+    """Reads a recipe by name or file, applies `section.key=value` settings, and checks it all.
+
+    Raises `UserError` naming the file or setting, the key and what it may be.
+    """
+    values = _read(_locate(recipe), seen=())
+    for setting in settings:
+        values = _merge(values, parse_setting(setting))
+    return check(values, str(recipe))
+
+
+def check(values: Mapping[str, Any], where: str) -> TrainConfig:
+    """The configuration that these values make; `UserError` in one line if they make none."""
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_explain(error)}") from None
+
+
+def parse_setting(setting: str) -> dict[str, Any]:
+    """`"optim.lr=0.1"` -> `{"optim": {"lr": 0.1}}`; the value is read as YAML."""
+    key, equals, text = setting.partition("=")
+    if not equals or not all(key.split(".")):
+        raise UserError(f"--set {setting}: write it as section.key=value, as in optim.lr=0.1")
+    value = _parse(text, f"--set {key}")
+    if isinstance(value, str):
+        value = _number(value)
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def _number(text: str) -> str | float:
+    """YAML 1.1 takes 2e-4 for a word; everybody else for a number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _locate(recipe: str | Path) -> Path:
+    path = Path(recipe)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise UserError(f"{path}: no such configuration file; fasttail's own: {_list()}")
+        return path
+    own = directory() / f"{recipe}.yaml"
+    if not own.is_file():
+        raise unknown("configuration", str(recipe), names())
+    return own
+
+
+def _list() -> str:
+    return ", ".join(names())
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 -- a SafeLoader, stricter
+    except (yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{where}: not readable as YAML: {reason}") from None
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise UserError(f"{path}: extends itself: {' -> '.join(p.name for p in seen)}")
+    if path.stat().st_size > MAX_RECIPE_BYTES:
+        raise UserError(f"{path}: larger than {MAX_RECIPE_BYTES} bytes: is it a configuration?")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: can't be read: {error}") from None
+    values = _parse(text, str(path)) or {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a configuration is `key: value` lines")
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    base_path = path.parent / f"{base}.yaml"
+    if not base_path.is_file():
+        base_path = _locate(str(base))
+    return _merge(_read(base_path, (*seen, path.resolve())), values)
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merge(below, value) if both else value
+    return merged
+
+
+def _explain(error: ValidationError) -> str:
+    """The first thing that is wrong, in one line, with the choices."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        section = _section(first["loc"][:-1])
+        return str(unknown("key", key, _dotted(section, first["loc"][:-1])))
+    more = error.error_count() - 1
+    rest = f" (and {more} more)" if more else ""
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return f"{key or 'configuration'}: {message}, not {first['input']!r}{rest}"
+
+
+def _section(path: Iterable[int | str]) -> type[BaseModel]:
+    section: type[BaseModel] = TrainConfig
+    for part in path:
+        annotation = section.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            section = annotation
+    return section
+
+
+def _dotted(section: type[BaseModel], path: Iterable[int | str]) -> list[str]:
+    return [".".join([*map(str, path), name]) for name in section.model_fields]
