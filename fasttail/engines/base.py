@@ -1,6 +1,6 @@
 """The contract between a plan and whatever decodes it.
 
-    Plan.batch(step) -> BatchPlan          pure data: which images, which box of each, flipped or not
+    Plan.batch(step) -> BatchPlan          pure data: which images, which box of each, flipped?
     Engine.run(plan) -> Batch, Batch, ...  the pixels: nothing random happens here
 
 Every engine gives the same pixels for the same plan, but for rounding (see `tests/engines`).

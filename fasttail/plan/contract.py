@@ -17,7 +17,7 @@ class Jitter:
     saturation and hue, applied in an order drawn per image."""
 
     factors_B4: np.ndarray  # float32 [B, 4]: brightness, contrast, saturation (1 = as is), hue (0)
-    order_B4: np.ndarray  # uint8 [B, 4]: a permutation of 0..3, the operation applied first comes first
+    order_B4: np.ndarray  # uint8 [B, 4]: a permutation of 0..3, what is applied first comes first
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class BatchPlan:
     """What an engine has to make, and what is done to it afterwards.
 
     A box is (top, left, height, width) in pixels of the stored image. It may reach past the image's
-    edge (crop with padding): pixels out there are black. Its content is resized to the plan's output
-    size with an antialiased triangle filter (what Pillow calls BILINEAR, what torchvision calls
-    bilinear with antialias), to which no pixel outside the box contributes, and then mirrored left
-    to right where `flips_B` says so.
+    edge (crop with padding): pixels out there are black. Its content is resized to the plan's
+    output size with an antialiased triangle filter (what Pillow calls BILINEAR, what torchvision
+    calls bilinear with antialias), to which no pixel outside the box contributes, and then mirrored
+    left to right where `flips_B` says so.
 
     `jitter_B` holds the colour jitter that `augment` applies after the engine, or is None.
     """
