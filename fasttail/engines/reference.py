@@ -1,0 +1,81 @@
+"""torchvision's decoder and resize in a plain loop: what every other engine is tested against.
+
+Needs neither FFCV nor DALI nor a compiler. Slow, and meant to be read.
+"""
+
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as tv
+
+from fasttail.engines.base import Batch, Plan
+from fasttail.engines.source import RAW, Source
+from fasttail.errors import CorruptSample
+
+
+def pixels(split: Source, i: int) -> torch.Tensor:
+    """Sample `i` decoded as it is stored, uint8 [3, H, W].
+
+    Raises `CorruptSample` if its bytes are not those that were written, or do not decode to the
+    stored height and width.
+    """
+    stored = split.bytes(i)
+    height, width = int(split.heights_N[i]), int(split.widths_N[i])
+    # torchvision's decoder is silent about damage inside a JPEG; the checksum is not.
+    if zlib.crc32(stored.data) != int(split.crc32_N[i]):
+        raise CorruptSample(f"{split.where(i)}: checksum differs from the one stored")
+    # A copy, since torch can't hold memory that is read-only.
+    data = torch.from_numpy(np.array(stored))
+    if int(split.modes_N[i]) == RAW:
+        return data.view(height, width, 3).permute(2, 0, 1)
+    try:
+        image_CHW = decode_jpeg(data, mode=ImageReadMode.RGB)
+    except RuntimeError as error:
+        raise CorruptSample(f"{split.where(i)}: {error}") from None
+    assert isinstance(image_CHW, torch.Tensor)
+    if tuple(image_CHW.shape[1:]) != (height, width):
+        raise CorruptSample(
+            f"{split.where(i)}: the JPEG is {image_CHW.shape[2]}x{image_CHW.shape[1]}, "
+            f"the index says {width}x{height}"
+        )
+    return image_CHW
+
+
+def cut(image_CHW: torch.Tensor, box_4: np.ndarray, out_hw: tuple[int, int]) -> torch.Tensor:
+    """The box's content at output size, uint8 [3, H, W]; black where the box leaves the image."""
+    top, left, height, width = (int(side) for side in box_4)
+    region_CHW = tv.crop(image_CHW, top, left, height, width)
+    return tv.resize(region_CHW, list(out_hw), InterpolationMode.BILINEAR, antialias=True)
+
+
+class Reference:
+    """The engine `reference`."""
+
+    name = "reference"
+
+    def __init__(self, split: Source, *, device: torch.device) -> None:
+        self.device = device
+        self._split = split
+
+    def run(self, plan: Plan, start: int = 0) -> Iterator[Batch]:
+        height, width = plan.out_hw
+        for step in range(start, plan.steps):
+            batch = plan.batch(step)
+            images_BHWC = torch.empty((len(batch.ids_B), height, width, 3), dtype=torch.uint8)
+            for b, i in enumerate(batch.ids_B):
+                image_CHW = cut(pixels(self._split, int(i)), batch.boxes_B4[b], plan.out_hw)
+                image_HWC = image_CHW.permute(1, 2, 0)
+                images_BHWC[b] = image_HWC.flip(1) if batch.flips_B[b] else image_HWC
+            yield Batch(
+                images_BHWC=images_BHWC.to(self.device),
+                labels_B=torch.tensor(batch.labels_B, dtype=torch.int64, device=self.device),
+                ids_B=torch.tensor(batch.ids_B, dtype=torch.int64, device=self.device),
+                jitter_B=batch.jitter_B,
+            )
+
+    def close(self) -> None:
+        pass
