@@ -4,9 +4,11 @@ The sections are pydantic models: read-only, and an unknown key or a wrong type 
 that change the defaults are read in `fasttail.recipes`.
 """
 
+import re
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
@@ -15,19 +17,79 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
+def _bytes(given: object) -> object:
+    """`"4GiB"` -> 4294967296; a plain number is bytes already."""
+    if not isinstance(given, str):
+        return given
+    match = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]?)(i?)B?\s*", given, re.IGNORECASE)
+    if match is None or match[1].count(".") > 1 or match[1] == ".":
+        raise ValueError(f"{given!r} is no size: write it like 4GiB, 500MB or 1048576")
+    step = 1024 if match[3] else 1000
+    return int(float(match[1]) * step ** " KMGT".index(match[2].upper() or " "))
+
+
+def _budget(given: object) -> object:
+    """`"10%"` stays a share of the images, anything else is a size."""
+    if isinstance(given, str) and re.fullmatch(r"\s*(\d+(\.\d+)?|\.\d+)\s*%\s*", given):
+        if not 0 <= float(given.strip().rstrip("% ")) <= 100:
+            raise ValueError(f"{given!r} is no share of the images: 0% to 100%")
+        return given.replace(" ", "")
+    return _bytes(given)
+
+
 class ConvertConfig(Section):
     """How a data set becomes shards (`fasttail convert`)."""
 
-    jobs: int = Field(0, ge=0, description="worker processes; 0: as many as there are cores")
+    jobs: int = Field(0, ge=0, le=256, description="worker processes; 0: as many as usable cores")
     imbalance: float | None = Field(
-        None, ge=1, description="imbalance factor for data sets that are made long-tailed"
+        None,
+        ge=1,
+        description="imbalance factor of data sets that are made long-tailed; "
+        "unset: 100 for cifar10-lt and cifar100-lt, 50 for digits",
+    )
+    val_fraction: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="share of train held out as val where there is no val; "
+        "unset: 0.1 for folder, 0 for cifar10-lt and cifar100-lt, whose train split is published",
+    )
+    seed: int = Field(0, ge=0, description="of the held-out part and of the long tail's choice")
+    lists: Path | None = Field(None, description="folder of list files, or one list file")
+    columns: tuple[str, str] = Field(
+        ("path", "label"), description="csv and parquet: the columns of paths and labels"
+    )
+    label_key: str | None = Field(
+        None, description="webdataset: the key of the label in the .json member; unset: .cls"
+    )
+    allow_partial: bool = Field(
+        False, description="go on where a published data set has another number of images"
     )
     max_side: int | None = Field(
-        None, ge=8, description="shrink images whose longer side is above this, in pixels"
+        None, ge=8, le=65500, description="shrink images whose longer side is above this, in pixels"
+    )
+    exif: Literal["ignore", "apply"] = Field(
+        "ignore", description="EXIF orientation; the published pipelines ignore it"
+    )
+    check: Literal["decode", "header"] = Field(
+        "decode", description="decode: every image is decoded once; header: only its header is read"
     )
     on_bad: Literal["fail", "skip"] = "fail"
     jpeg_quality: int = Field(95, ge=1, le=100, description="where an image has to be re-encoded")
-    seed: int = Field(0, ge=0, description="of the held-out part and of the long tail's choice")
+    raw_below_px: int = Field(
+        64,
+        ge=0,
+        description="an image that is no JPEG and has no side longer than this is stored as pixels",
+    )
+    raw_budget: Annotated[int | str | None, BeforeValidator(_budget)] = Field(
+        None, description="store images of the smallest classes as pixels: 4GiB, or 10% of images"
+    )
+    max_pixels: int = Field(100_000_000, ge=1, description="an image with more is a bad image")
+    image_timeout_s: float = Field(60, gt=0, description="decoding that takes longer is a bad image")
+    format: Literal["beton", "tar"] = "beton"
+    part_size: Annotated[int, BeforeValidator(_bytes)] = Field(
+        32 * 1024**3, ge=1, description="bytes of images from which on a split gets another file"
+    )
 
 
 Positive = Annotated[float, Field(gt=0)]
@@ -154,6 +216,7 @@ class TrainConfig(Section):
     protocol: Literal["clean", "official"] = "clean"
     draws: Literal["quota", "iid"] = "quota"
     seed: int = Field(0, ge=0)
+    validate_every: int = Field(1, ge=1, description="epochs between looks at val, if there is one")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     optim: OptimConfig = OptimConfig()
