@@ -1,0 +1,39 @@
+"""Data sets by name: `index(name, source, cfg)` finds one's images and labels.
+
+A data set is one module with `index(source, cfg) -> Index`; adding one is a file and a line here.
+Modules are imported when they are asked for, since each brings its own packages.
+"""
+
+from importlib import import_module
+from pathlib import Path
+
+from fasttail.config import ConvertConfig
+from fasttail.datasets.base import Index
+from fasttail.errors import unknown
+
+# Name -> module. A module that serves several takes the name as a keyword.
+_MODULES = {
+    "digits": "digits",
+    "folder": "folder",
+    "cifar10-lt": "cifar",
+    "cifar100-lt": "cifar",
+}
+_NEEDS_NAME = {"cifar"}
+
+
+def names() -> tuple[str, ...]:
+    """The data sets there are."""
+    return tuple(_MODULES)
+
+
+def index(name: str, source: Path | None, cfg: ConvertConfig) -> Index:
+    """The images and labels of a data set that lies in the folder (or file) `source`.
+
+    Raises `UserError` for an unknown name and for whatever is wrong with the source.
+    """
+    if name not in _MODULES:
+        raise unknown("data set", name, _MODULES)
+    module = import_module(f"fasttail.datasets.{_MODULES[name]}")
+    if _MODULES[name] in _NEEDS_NAME:
+        return module.index(source, cfg, name=name)
+    return module.index(source, cfg)

@@ -1,0 +1,142 @@
+"""A folder of images: `train/<class>/*`, and where they are there `val/<class>/*`, `test/<class>/*`.
+
+Classes are the folders in `train`, in the order of their names. Images may lie deeper. Without a
+`val` folder a part of train is held out, seeded, with at least one image of every class kept in
+train. `<class>/*` without a `train` folder is read as train alone.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from fasttail.config import ConvertConfig
+from fasttail.datasets.base import IMAGE_SUFFIXES, FileImages, Index, SplitIndex
+from fasttail.datasets.longtail import hold_out
+from fasttail.datasets.names import Names
+from fasttail.errors import UserError
+
+VAL_FRACTION = 0.1
+# Names that people give to the same split.
+_SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+
+
+def index(source: Path | None, cfg: ConvertConfig) -> Index:
+    """The data set in the folder `source`, named after it.
+
+    Raises `UserError` if the folder or its images are missing, a class has no image in train, or
+    val or test have a class that train lacks.
+    """
+    root = need_folder("folder", source)
+    splits, class_names, notes = read_splits(root)
+    fraction = VAL_FRACTION if cfg.val_fraction is None else cfg.val_fraction
+    splits, note = with_val(splits, fraction, cfg.seed)
+    return Index(root.resolve().name, class_names, splits, None, None, (*notes, *note))
+
+
+def need_folder(dataset: str, source: Path | None) -> Path:
+    """`source`, if it is a folder."""
+    if source is None:
+        raise UserError(f"--dataset {dataset} needs --source: the folder that the images are in")
+    if not source.is_dir():
+        raise UserError(f"no folder {source}: give the data set's folder with --source")
+    return source
+
+
+def with_val(
+    splits: dict[str, SplitIndex], fraction: float, seed: int
+) -> tuple[dict[str, SplitIndex], tuple[str, ...]]:
+    """`splits` with a val that is held out of train, unless there is one or `fraction` is 0."""
+    if "val" in splits or not fraction:
+        return splits, ()
+    train, val = hold_out(splits["train"], fraction, seed)
+    if not len(val.labels_N):
+        return splits, ()
+    note = (
+        f"val: {len(val.labels_N)} images held out of train, {fraction:g} of every class, seed {seed}: "
+        "its class shares follow train's"
+    )
+    return {"train": train, "val": val, **{k: v for k, v in splits.items() if k != "train"}}, (
+        note,
+    )
+
+
+def read_splits(root: Path) -> tuple[dict[str, SplitIndex], tuple[str, ...], tuple[str, ...]]:
+    """(splits, class names, notes) of a folder of images."""
+    found = {
+        split: root / name
+        for split, names in _SPLITS.items()
+        for name in reversed(names)
+        if (root / name).is_dir()
+    }
+    notes: tuple[str, ...] = ()
+    if "train" not in found:
+        if found or not any(_folders(root)):
+            raise UserError(
+                f"{root} has no folder train: expected {root}/train/<class>/<image>, and if there are "
+                "any val/<class>/<image> and test/<class>/<image>"
+            )
+        found = {"train": root}
+        notes = (
+            f"{root.name} has no train folder: its folders are the classes, all of it is train",
+        )
+    class_names = tuple(_folders(found["train"]))
+    if not class_names:
+        raise UserError(f"{found['train']} has no class folders: expected one folder a class")
+    number = {name: c for c, name in enumerate(class_names)}
+    splits = {}
+    for split, folder in found.items():
+        extra = [name for name in _folders(folder) if name not in number]
+        if extra:
+            raise UserError(
+                f"{folder / extra[0]}: train has no class {extra[0]!r}"
+                + (f" (and {len(extra) - 1} more)" if len(extra) > 1 else "")
+                + f": add it to {found['train']}, or take it out of {folder}"
+            )
+        splits[split] = _read_split(root, folder, number)
+        if split == "train":
+            _refuse_empty(splits[split], folder, class_names)
+    return splits, class_names, notes
+
+
+def _refuse_empty(train: SplitIndex, folder: Path, class_names: tuple[str, ...]) -> None:
+    counts_C = np.bincount(train.labels_N, minlength=len(class_names))
+    empty = np.flatnonzero(counts_C == 0)
+    if len(empty):
+        more = f" (and {len(empty) - 1} more classes)" if len(empty) > 1 else ""
+        raise UserError(
+            f"{folder / class_names[empty[0]]} has no image{more}: add images, or remove the folder "
+            f"(looked for {', '.join(IMAGE_SUFFIXES[:8])}, ...)"
+        )
+
+
+def _read_split(root: Path, folder: Path, number: dict[str, int]) -> SplitIndex:
+    labels: list[int] = []
+
+    def paths() -> Iterator[str]:
+        for name, c in number.items():
+            if (folder / name).is_dir():
+                for path in _images(str(folder / name)):
+                    labels.append(c)
+                    yield os.path.relpath(path, root)
+
+    names = Names.of(paths())
+    return SplitIndex(FileImages(root, names), np.asarray(labels, np.int64))
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+
+
+def _images(folder: str) -> Iterator[str]:
+    """Image files below a folder, in the order of their names. Hidden files are left out."""
+    entries = sorted(os.scandir(folder), key=lambda e: e.name)
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        # Links to folders are not followed: they can lead in circles.
+        if entry.is_dir(follow_symlinks=False):
+            yield from _images(entry.path)
+        elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+            yield entry.path

@@ -1,0 +1,60 @@
+"""Many file names in little memory: one block of bytes and where each name begins.
+
+A Python string costs about 50 bytes more than its text; ten million paths are gigabytes as a list
+and a few hundred megabytes here. The same two arrays are what is stored beside the shards.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Names(Sequence[str]):
+    """`text` uint8 [bytes]; name i is `text[starts[i]:starts[i + 1]]`, `starts` int64 [N + 1].
+
+    Bytes, since a Unix file name need not be valid UTF-8: `os.fsencode` and `os.fsdecode`.
+    """
+
+    text: np.ndarray
+    starts: np.ndarray
+
+    @staticmethod
+    def of(names: Iterable[str]) -> "Names":
+        text = bytearray()
+        ends = [0]
+        for name in names:
+            text += os.fsencode(name)
+            ends.append(len(text))
+        return Names(np.frombuffer(bytes(text), np.uint8), np.asarray(ends, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @overload
+    def __getitem__(self, i: int) -> str: ...
+    @overload
+    def __getitem__(self, i: slice) -> "Names": ...
+    def __getitem__(self, i: int | slice) -> "str | Names":
+        if isinstance(i, slice):
+            return self.pick(np.arange(len(self))[i])
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"name {i} of {len(self)}")
+        i %= len(self)
+        return os.fsdecode(self.text[self.starts[i] : self.starts[i + 1]].tobytes())
+
+    def pick(self, which_N: np.ndarray) -> "Names":
+        """The names at these positions, in this order."""
+        if len(which_N) and np.array_equal(which_N, np.arange(which_N[0], which_N[-1] + 1)):
+            starts = self.starts[which_N[0] : which_N[-1] + 2]
+            return Names(self.text[starts[0] : starts[-1]], starts - starts[0])
+        lengths_N = (self.starts[1:] - self.starts[:-1])[which_N]
+        starts = np.zeros(len(which_N) + 1, np.int64)
+        np.cumsum(lengths_N, out=starts[1:])
+        # Where byte k of the new text comes from: its name's old start plus its place in the name.
+        shift_N = self.starts[:-1][which_N] - starts[:-1]
+        source = np.repeat(shift_N, lengths_N) + np.arange(starts[-1])
+        return Names(self.text[source], starts)
