@@ -56,6 +56,14 @@ def load(recipe: str | Path, settings: Iterable[str] = ()) -> TrainConfig:
     return check(values, str(recipe))
 
 
+def change(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:
+    """A configuration with `section.key=value` settings put in."""
+    values = config.model_dump()
+    for setting in settings:
+        values = _merge(values, parse_setting(setting))
+    return check(values, "--set")
+
+
 def check(values: Mapping[str, Any], where: str) -> TrainConfig:
     """The configuration that these values make; `UserError` in one line if they make none."""
     try:
@@ -103,7 +111,7 @@ def _list() -> str:
 
 def _parse(text: str, where: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 -- a SafeLoader, stricter
+        return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{where}: not readable as YAML: {reason}") from None

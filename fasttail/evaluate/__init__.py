@@ -1,0 +1,1 @@
+"""From a model to the numbers of the paper's tables."""

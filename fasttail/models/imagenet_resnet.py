@@ -1,8 +1,8 @@
 """Torchvision's ResNets and ResNeXts as feature extractors, and the ResNet-10 of the paper.
 
 ResNet-10 (one basic block a stage) is what Liu et al. (OLTR, CVPR 2019) and Kang et al. (2020) use
-on ImageNet-LT; the 32x4d ResNeXts of 101 and 152 layers, which torchvision lacks, are built from its
-blocks.
+on ImageNet-LT; the 32x4d ResNeXts of 101 and 152 layers, which torchvision lacks, are built from
+its blocks.
 """
 
 import torch

@@ -1,4 +1,5 @@
-"""The model of both stages: `classifier(backbone(images))`, kept apart so that stage 2 can tell them."""
+"""The model of both stages: `classifier(backbone(images))`, kept apart so that stage 2 can tell
+them."""
 
 from collections.abc import Callable
 from functools import partial

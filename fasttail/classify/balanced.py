@@ -1,0 +1,68 @@
+"""Training on the feature bank with balanced draws: what cRT and LWS have in common."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fasttail.classify.features import Features
+from fasttail.config import OptimConfig, TrainConfig
+from fasttail.console import Reporter
+from fasttail.plan import TrainEpoch, View
+from fasttail.plan.samplers import class_probabilities
+from fasttail.train.schedule import learning_rate
+
+
+def train_balanced(
+    what: str,
+    logits: Callable[[Tensor], Tensor],
+    parameters: Sequence[Tensor],
+    bank: Features,
+    optim: OptimConfig,
+    config: TrainConfig,
+    reporter: Reporter,
+) -> None:
+    """Minimises the cross entropy of `logits(features [B, D])` over `parameters`, in place, with
+    the plan of stage 2's sampler (class-balanced by default, section 4.1 of the paper).
+
+    The features are small and every process has them all, so each process trains the same head.
+    """
+    split = bank.split
+    optimizer = torch.optim.SGD(
+        parameters,
+        lr=optim.scaled_lr,
+        momentum=optim.momentum,
+        nesterov=optim.nesterov,
+        weight_decay=optim.weight_decay,
+    )
+    batch_size = min(optim.batch_size, len(split))
+    steps_per_epoch = len(split) // batch_size
+    with reporter.progress(what, optim.epochs * steps_per_epoch) as bar:
+        for epoch in range(optim.epochs):
+            t = epoch / max(1, optim.epochs - 1)
+            plan = TrainEpoch(
+                split,
+                p_C=class_probabilities(config.classify.sampler, split.counts_C, t),
+                view=View.whole(out_px=1),
+                seed=config.seed,
+                epoch=epoch,
+                batch_size=batch_size,
+                draws=config.draws,
+            )
+            for step in range(steps_per_epoch):
+                lr = learning_rate(
+                    epoch * steps_per_epoch + step, steps_per_epoch, optim, config.protocol
+                )
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                ids_B = torch.from_numpy(plan.batch(step).ids_B).to(bank.labels_N.device)
+                loss = F.cross_entropy(
+                    logits(bank.features_ND[ids_B].float()),
+                    bank.labels_N[ids_B],
+                    label_smoothing=optim.label_smoothing,
+                )
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                bar.advance()

@@ -1,0 +1,93 @@
+"""A classifier on features. Whatever the method, it comes down to: transform, then one linear
+layer."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fasttail.train.checkpoint import load_weights, save_weights
+
+TRANSFORMS = ("un", "l2n", "cl2n")
+
+
+def transform(features_ND: Tensor, how: str, center_D: Tensor | None) -> Tensor:
+    """Features as NCM compares them (Wang et al., SimpleShot, 2019): un, as they are; l2n, each of
+    unit length; cl2n, `center_D` taken off first."""
+    if how == "un":
+        return features_ND
+    if how == "cl2n":
+        if center_D is None:
+            raise ValueError("cl2n needs the mean of the training features")
+        features_ND = features_ND - center_D
+    return F.normalize(features_ND, dim=1)
+
+
+@dataclass(frozen=True)
+class Head:
+    """logits [N, C] = transform(features [N, D]) @ weight_CD.T + bias_C, all float32.
+
+    `method` is what made it, `note` what a results table says of it (e.g. tau), `chosen_on` the
+    split on which something about it was chosen, if anything was.
+    """
+
+    method: str
+    weight_CD: Tensor
+    bias_C: Tensor
+    transform: str = "un"
+    center_D: Tensor | None = None
+    note: str = ""
+    chosen_on: str | None = None
+
+    def logits(self, features_ND: Tensor) -> Tensor:
+        """float32 [N, C]."""
+        x = transform(features_ND.float(), self.transform, self.center_D)
+        return torch.addmm(self.bias_C, x, self.weight_CD.T)
+
+    def to(self, device: torch.device) -> "Head":
+        """The same head on a device."""
+        center_D = None if self.center_D is None else self.center_D.to(device)
+        return replace(
+            self,
+            weight_CD=self.weight_CD.to(device),
+            bias_C=self.bias_C.to(device),
+            center_D=center_D,
+        )
+
+    def note_for(self, split_name: str) -> str:
+        """What a table has to say beside this head's numbers on a split."""
+        if self.chosen_on is None:
+            return self.note
+        where = f"this split, {split_name}" if self.chosen_on == split_name else self.chosen_on
+        return f"{self.note}, chosen on {where}"
+
+    def save(self, path: Path) -> None:
+        """Writes the head as safetensors, atomically."""
+        tensors = {"weight": self.weight_CD, "bias": self.bias_C}
+        if self.center_D is not None:
+            tensors["center"] = self.center_D
+        about: dict[str, Any] = {
+            "method": self.method,
+            "transform": self.transform,
+            "note": self.note,
+            "chosen_on": self.chosen_on,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_weights(path, tensors, about)
+
+    @staticmethod
+    def load(path: Path) -> "Head":
+        """Reads a head that `save` wrote. `UserError` if it is missing or damaged."""
+        tensors, about = load_weights(path)
+        return Head(
+            about["method"],
+            tensors["weight"],
+            tensors["bias"],
+            about["transform"],
+            tensors.get("center"),
+            about["note"],
+            about["chosen_on"],
+        )

@@ -1,0 +1,115 @@
+"""Where and in what precision the arithmetic is done, and how processes talk to each other."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fasttail.config import ComputeConfig
+from fasttail.errors import UserError
+from fasttail.world import World
+
+AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "off": torch.float32}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and the type that images and activations have there."""
+
+    device: torch.device
+    dtype: torch.dtype
+    channels_last: bool
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def autocast(self) -> torch.autocast:
+        """Mixed precision around forward and loss; does nothing in float32."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
+
+    def grad_scaler(self) -> torch.amp.GradScaler:
+        """Scales the loss in fp16, whose gradients underflow; does nothing otherwise."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+
+
+def pick(config: ComputeConfig, world: World) -> Compute:
+    """The device of this process and its precision.
+
+    Raises `UserError` if a GPU is asked for and there is none, or too few of them for the processes
+    of this node.
+    """
+    name = config.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise UserError(f"compute.device {name!r}: choose auto, cpu or cuda")
+    if name == "cpu":
+        device = torch.device("cpu")
+    elif not torch.cuda.is_available():
+        raise UserError(
+            "compute.device is cuda, but torch finds no GPU: use --set compute.device=cpu"
+        )
+    elif world.local_rank >= torch.cuda.device_count():
+        raise UserError(
+            f"{world.local_size} processes on this node but {torch.cuda.device_count()} GPUs: "
+            "start torchrun with --nproc-per-node of at most the number of GPUs"
+        )
+    else:
+        device = torch.device("cuda", world.local_rank)
+        torch.cuda.set_device(device)
+    return Compute(device, _amp_dtype(config.amp, device), config.channels_last)
+
+
+def _amp_dtype(amp: str, device: torch.device) -> torch.dtype:
+    if amp != "auto":
+        if amp == "fp16" and device.type == "cpu":
+            raise UserError("compute.amp fp16 needs a GPU: use bf16 or off on a CPU")
+        return AMP_DTYPES[amp]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+    return torch.bfloat16 if _cpu_has_bf16() else torch.float32
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bf16 by itself: emulated it is slower than float32."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.12
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return any(
+        capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "amx_tile", "bf16")
+    )
+
+
+@contextmanager
+def process_group(world: World, device: torch.device) -> Iterator[None]:
+    """Connects the processes of a torchrun job for the block; does nothing for a single one."""
+    if world.size == 1:
+        yield
+        return
+    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
+    if device.type == "cuda":
+        dist.init_process_group("nccl", device_id=device)
+    else:
+        dist.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def add_up(values: Tensor, world: World) -> Tensor:
+    """The sum of `values` over all processes, in place."""
+    if world.size > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def wait_for_all(world: World) -> None:
+    """Returns when every process has come here."""
+    if world.size > 1:
+        dist.barrier()

@@ -1,0 +1,81 @@
+"""What a person sees: lines, progress bars and tables. Numbers go to stdout, the rest to stderr."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+COLUMNS = {
+    "many": "many",
+    "medium": "medium",
+    "few": "few",
+    "all_micro": "all (micro)",
+    "all_macro": "all (macro)",
+    "worst": "worst class",
+}
+
+
+class Reporter:
+    """Speaks for the main process; the other processes of a job are given a quiet one."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._out = Console(quiet=quiet, soft_wrap=True, highlight=False)
+        self._err = Console(quiet=quiet, stderr=True, soft_wrap=True, highlight=False)
+
+    def say(self, line: str) -> None:
+        """One line on how it goes."""
+        self._err.print(line, markup=False)
+
+    def table(self, rows: Sequence[Mapping[str, Any]], title: str) -> None:
+        """The rows of metrics.json as a table, in percent; a dash where a group has no classes."""
+        table = Table(title=title, title_justify="left")
+        table.add_column("method")
+        table.add_column("split")
+        for header in COLUMNS.values():
+            table.add_column(header, justify="right")
+        table.add_column("note")
+        for row in rows:
+            cells = ["-" if row[key] is None else f"{row[key]:.1f}" for key in COLUMNS]
+            table.add_row(row["method"], row["split"], *cells, row.get("note", ""))
+        self._out.print(table)
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator["Bar"]:
+        """A bar on a terminal; nothing where the output is no terminal, whose log stays clean."""
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._err,
+            disable=not self._err.is_terminal,
+            transient=True,
+        )
+        with bar:
+            yield Bar(bar, bar.add_task(what, total=total, note=""))
+
+
+class Bar:
+    """One bar of a `Reporter`."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def advance(self, steps: int = 1, note: str | None = None) -> None:
+        """Moves on, and changes the note at the bar's end where one is given."""
+        if note is None:
+            self._progress.update(self._task, advance=steps)
+        else:
+            self._progress.update(self._task, advance=steps, note=note)

@@ -1,0 +1,55 @@
+"""A model's right answers on a split, shared among the processes of a job."""
+
+import torch
+
+from fasttail import engines
+from fasttail.compute import Compute, add_up
+from fasttail.config import TrainConfig
+from fasttail.engines.augment import augment
+from fasttail.evaluate.shots import Tally
+from fasttail.models import Recognizer
+from fasttail.plan import EvalEpoch
+from fasttail.shards import Shards
+from fasttail.views import eval_view
+from fasttail.world import World
+
+
+@torch.inference_mode()
+def score(
+    model: Recognizer,
+    shards: Shards,
+    split_name: str,
+    *,
+    config: TrainConfig,
+    compute: Compute,
+    world: World,
+) -> Tally:
+    """Classifies every image of a split once, over all processes. Leaves the model in eval mode.
+
+    Each process counts its own images exactly once: nothing is padded, whatever the world's size.
+    """
+    model.eval()
+    split = shards.split(split_name)
+    plan = EvalEpoch(
+        split,
+        view=eval_view(config.data),
+        batch_size=config.data.eval_batch_size * world.size,
+        rank=world.rank,
+        world_size=world.size,
+    )
+    counts_2C = torch.zeros(2, len(shards.class_names), dtype=torch.int64, device=compute.device)
+    engine = engines.make(
+        config.data.engine, split, device=compute.device, threads=config.data.threads
+    )
+    for batch in engine.run(plan):
+        images = augment(
+            batch, mean=shards.mean, std=shards.std, dtype=compute.dtype, device=compute.device
+        )
+        labels_B = batch.labels_B.to(compute.device)
+        with compute.autocast():
+            right_B = model(images).argmax(1) == labels_B
+        counts_2C[0].scatter_add_(0, labels_B, right_B.long())
+        counts_2C[1].scatter_add_(0, labels_B, torch.ones_like(labels_B))
+    engine.close()
+    correct_C, images_C = add_up(counts_2C, world).cpu().numpy()
+    return Tally(correct_C, images_C)

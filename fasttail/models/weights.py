@@ -1,0 +1,121 @@
+"""Weights to start from: a run of fasttail's, or somebody else's file. Nothing pickled is run.
+
+Understood are safetensors, and torch files that hold nothing but tensors and plain containers (read
+with `weights_only`): a state dict, one under "state_dict" or "model", or the authors' form
+(facebookresearch/classifier-balancing) with "state_dict_best" -> "feat_model", "classifier".
+"""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fasttail.errors import UserError
+from fasttail.models.recognizer import Recognizer
+
+WRAPPERS = ("state_dict_best", "state_dict", "model")
+CLASSIFIER_PREFIXES = ("classifier.fc.", "classifier.", "fc.", "linear.")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """How a file's tensors met a model's: names on the model's side, but for `unused`."""
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+    other_shape: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.matched)} tensors loaded"]
+        for what, names in (
+            ("left at fresh values", self.missing),
+            ("not used", self.unused),
+            ("of another shape and left out", self.other_shape),
+        ):
+            if names:
+                shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+                parts.append(f"{len(names)} {what} ({shown})")
+        return "; ".join(parts)
+
+
+def load_into(model: Recognizer, source: Path) -> Loaded:
+    """Puts the weights of a run directory or a file into a model, as far as names and shapes agree.
+
+    Raises `UserError` if the file can't be read, or not one tensor of the backbone is in it.
+    """
+    path = source / "model.safetensors" if source.is_dir() else source
+    if not path.is_file():
+        raise UserError(f"--init {source}: no weights there (looked for {path})")
+    given = {_our_name(name): tensor for name, tensor in _read(path).items()}
+    own = model.state_dict()
+    fitting = {
+        name: tensor
+        for name, tensor in given.items()
+        if name in own and own[name].shape == tensor.shape
+    }
+    other_shape = tuple(name for name in given if name in own and name not in fitting)
+    if not any(name.startswith("backbone.") for name in fitting):
+        raise UserError(
+            f"--init {source}: no tensor in it fits this backbone: is it of another architecture? "
+            f"It holds {', '.join(list(given)[:3])}, ..."
+        )
+    model.load_state_dict(fitting, strict=False)
+    return Loaded(
+        matched=tuple(fitting),
+        missing=tuple(name for name in own if name not in fitting),
+        unused=tuple(name for name in given if name not in own),
+        other_shape=other_shape,
+    )
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path}: not readable as safetensors: {error}") from None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path}: holds more than tensors, and pickled code is not run: "
+            "save its state_dict alone"
+        ) from None
+    except (RuntimeError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: not readable as a torch file: {reason}") from None
+    return dict(_tensors(content))
+
+
+def _tensors(content: Any, prefix: str = "") -> list[tuple[str, Tensor]]:
+    """The tensors of nested dictionaries under dotted names, wrappers taken off."""
+    if not isinstance(content, Mapping):
+        return []
+    for wrapper in WRAPPERS:
+        if not prefix and isinstance(content.get(wrapper), Mapping):
+            return _tensors(content[wrapper])
+    found = []
+    for name, value in content.items():
+        if isinstance(value, Tensor):
+            found.append((f"{prefix}{name}", value))
+        else:
+            found.extend(_tensors(value, f"{prefix}{name}."))
+    return found
+
+
+def _our_name(name: str) -> str:
+    """What a tensor is called here: `backbone.*` or `classifier.*`."""
+    name = name.replace("module.", "")
+    if name.startswith("backbone."):
+        return name
+    for prefix in CLASSIFIER_PREFIXES:
+        if name.startswith(prefix):
+            return "classifier." + name.removeprefix(prefix)
+    return "backbone." + name.removeprefix("feat_model.")

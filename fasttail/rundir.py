@@ -1,0 +1,222 @@
+"""A run's directory: what was asked for, the weights, the heads, the numbers.
+
+runs/NAME/
+  run.json             configuration, data set, versions, command: what made it
+  log.jsonl            one object a line, as the training went
+  stage2.json          the same of stage 2
+  checkpoints/         to resume from
+  model.safetensors    backbone and classifier at the end of stage 1
+  heads/METHOD.safetensors
+  features/            the frozen backbone's features, kept for every head
+  metrics.json         {"rows": [{"method", "split", "all_micro", ...}, ...]}
+"""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import fasttail
+from fasttail import recipes
+from fasttail.atomic import whole_file
+from fasttail.config import TrainConfig
+from fasttail.errors import UserError
+
+FORMAT = 1
+RUNS = Path("runs")
+WAIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """An existing run directory and what it was made from."""
+
+    dir: Path
+    config: TrainConfig
+    shards_dir: Path
+    shards_digest: str
+    dataset: str
+    class_names: tuple[str, ...]
+
+    @property
+    def model_path(self) -> Path:
+        return self.dir / "model.safetensors"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        return self.dir / "checkpoints"
+
+    @property
+    def features_dir(self) -> Path:
+        return self.dir / "features"
+
+    @property
+    def log_path(self) -> Path:
+        return self.dir / "log.jsonl"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.dir / "metrics.json"
+
+    def head_path(self, method: str) -> Path:
+        return self.dir / "heads" / f"{method}.safetensors"
+
+    def with_config(self, config: TrainConfig) -> "Run":
+        """The same run, worked on with another configuration."""
+        return replace(self, config=config)
+
+    def note_stage2(self) -> None:
+        """Keeps what stage 2 was asked for, in stage2.json."""
+        about = {"config": self.config.model_dump(mode="json"), "provenance": provenance()}
+        write_json(self.dir / "stage2.json", about)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of metrics.json; none if it is not there yet."""
+        if not self.metrics_path.exists():
+            return []
+        return json.loads(self.metrics_path.read_text())["rows"]
+
+    def add_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Puts rows into metrics.json; a row of the same method and split is replaced."""
+        merged = {(row["method"], row["split"]): row for row in [*self.rows(), *rows]}
+        write_json(self.metrics_path, {"rows": list(merged.values())})
+
+
+def create(
+    directory: Path,
+    config: TrainConfig,
+    *,
+    shards_dir: Path,
+    shards_digest: str,
+    dataset: str,
+    class_names: Sequence[str],
+) -> Run:
+    """Makes a new run directory. `UserError` if there is a run there: nothing is overwritten."""
+    if directory.exists() and any(directory.iterdir()):
+        raise UserError(
+            f"{directory} is there already: go on with --resume, or give a new name with --run"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(
+        directory / "run.json",
+        {
+            "format": FORMAT,
+            "dataset": dataset,
+            "shards": str(shards_dir.resolve()),
+            "shards_digest": shards_digest,
+            "class_names": list(class_names),
+            "config": config.model_dump(mode="json"),
+            "provenance": provenance(),
+        },
+    )
+    return open_run(directory)
+
+
+def open_run(directory: Path) -> Run:
+    """Opens a run directory. `UserError` if there is none, or another version wrote it."""
+    path = directory / "run.json"
+    if not path.is_file():
+        raise UserError(f"{directory}: no run here (no run.json){_nearby()}")
+    try:
+        about = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: damaged: {error}") from None
+    if about.get("format") != FORMAT:
+        raise UserError(f"{path}: format {about.get('format')}, this version reads {FORMAT}")
+    return Run(
+        dir=directory,
+        config=recipes.check(about["config"], str(path)),
+        shards_dir=Path(about["shards"]),
+        shards_digest=about["shards_digest"],
+        dataset=about["dataset"],
+        class_names=tuple(about["class_names"]),
+    )
+
+
+def wait_for(directory: Path, name: str = "run.json") -> Run:
+    """The run that the main process is making, for the other processes of the job.
+
+    Raises `UserError` if it has not come within a minute.
+    """
+    deadline_s = time.monotonic() + WAIT_S
+    while not (directory / name).is_file():
+        if time.monotonic() > deadline_s:
+            raise UserError(
+                f"{directory / name}: not there after {WAIT_S:g} s: do all nodes see the same disk?"
+            )
+        time.sleep(0.05)
+    return open_run(directory)
+
+
+def only_run() -> Path:
+    """The only run in runs/, or a `UserError` that says which there are."""
+    found = _found()
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UserError("there is no run in runs/ yet: start with fasttail train --stage rep")
+    raise UserError(f"which run? --run one of {', '.join(map(str, found))}")
+
+
+def _found() -> list[Path]:
+    return sorted(path.parent for path in RUNS.glob("*/run.json"))
+
+
+def _nearby() -> str:
+    found = _found()
+    return f"; there is {', '.join(map(str, found))}" if found else ""
+
+
+def provenance() -> dict[str, Any]:
+    """What a number has to travel with: command, time, versions, machine, commit."""
+    return {
+        "command": shlex.join(["fasttail", *sys.argv[1:]]),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "fasttail": fasttail.__version__,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "packages": {
+            name: _version(name)
+            for name in ("torch", "torchvision", "numba", "numpy", "ffcv", "nvidia-dali-cuda120")
+        },
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return package_version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that fasttail runs from, if it is one."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON, whole or not at all. Not-a-number is refused: JSON has none."""
+    text = json.dumps(value, indent=2, allow_nan=False)
+    with whole_file(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,102 @@
+"""Weights as safetensors; optimizer state beside them, read with `weights_only`. No pickle is run.
+
+A checkpoint is two files written one after the other, each under its final name only when whole.
+The weights carry the position they belong to, so that a kill between the two is seen: the pair
+whose positions agree is the one to go on from, and the pair before is kept until then.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fasttail.atomic import whole_file
+from fasttail.errors import UserError
+
+FORMAT = "fasttail-1"
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where in the training a checkpoint stands: `step` steps of `epoch` are done."""
+
+    epoch: int
+    step: int
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Writes tensors with a description, atomically."""
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole_file(path) as temporary:
+        save_file(whole, temporary, {"format": FORMAT, "about": json.dumps(about)})
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors on the CPU and their description.
+
+    Raises `UserError` if the file is missing, damaged, or no weights of fasttail's.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file of weights")
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not readable as safetensors: {error}") from None
+    if about.get("format") != FORMAT:
+        raise UserError(
+            f"{path}: format {about.get('format')!r}, but this version reads {FORMAT!r}"
+        )
+    return tensors, json.loads(about["about"])
+
+
+class Checkpoints:
+    """The resumable state of a training in a directory: two slots, written in turn.
+
+    Two slots, because a checkpoint is two files: while one slot is written, the other is whole.
+    """
+
+    SLOTS = ("a", "b")
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._next = 0
+
+    def save(self, position: Position, model: torch.nn.Module, state: Mapping[str, Any]) -> None:
+        """Writes the weights and the rest of the state for this position."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        slot = self.SLOTS[self._next]
+        with whole_file(self.directory / f"{slot}.state.pt") as temporary:
+            torch.save({**state, "position": asdict(position)}, temporary)
+        save_weights(
+            self.directory / f"{slot}.safetensors",
+            model.state_dict(),
+            {"position": asdict(position)},
+        )
+        self._next = 1 - self._next
+
+    def latest(self) -> tuple[Position, dict[str, Tensor], dict[str, Any]] | None:
+        """The furthest whole checkpoint: position, weights and the rest; None if there is none."""
+        found = []
+        for slot in self.SLOTS:
+            weights_path = self.directory / f"{slot}.safetensors"
+            state_path = self.directory / f"{slot}.state.pt"
+            if not (weights_path.exists() and state_path.exists()):
+                continue
+            weights, about = load_weights(weights_path)
+            state = torch.load(state_path, map_location="cpu", weights_only=True)
+            if state["position"] == about["position"]:
+                position = Position(**state.pop("position"))
+                found.append(((position.epoch, position.step), slot, position, weights, state))
+        if not found:
+            return None
+        _, slot, position, weights, state = max(found, key=lambda item: item[0])
+        self._next = 1 - self.SLOTS.index(slot)
+        return position, weights, state
