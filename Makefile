@@ -1,0 +1,31 @@
+# What a person types: make demo, make test. Set-up happens by itself, once.
+#   PYTHON=python3.11   the interpreter that .venv is made with
+#   EXTRAS=ffcv,dali,dev
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+EXTRAS ?= ffcv,dali,dev
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test setup lint clean
+
+demo: $(VENV)/.installed
+	$(BIN)/fasttail demo
+
+test: $(VENV)/.installed
+	$(BIN)/pytest -q $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+setup: $(VENV)/.installed
+
+# The stamp is newer than everything that decides what is installed, or it is all done again.
+$(VENV)/.installed: pyproject.toml setup.py tools/setup.sh fasttail/kernels/jpeg_roi.c
+	PYTHON="$(PYTHON)" VENV="$(VENV)" EXTRAS="$(EXTRAS)" sh tools/setup.sh
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
