@@ -85,9 +85,9 @@ class ConvertConfig(Section):
         None, description="store images of the smallest classes as pixels: 4GiB, or 10% of images"
     )
     max_pixels: int = Field(100_000_000, ge=1, description="an image with more is a bad image")
-    image_timeout_s: float = Field(60, gt=0, description="decoding that takes longer is a bad
-    image") format: Literal["beton", "tar"] = "beton" part_size: Annotated[int,
-    BeforeValidator(_bytes)] = Field(
+    image_timeout_s: float = Field(60, gt=0, description="taking longer is a bad image")
+    format: Literal["beton", "tar"] = "beton"
+    part_size: Annotated[int, BeforeValidator(_bytes)] = Field(
         32 * 1024**3, ge=1, description="bytes of images from which on a split gets another file"
     )
 
@@ -139,9 +139,10 @@ class OptimConfig(Section):
     nesterov: bool = False
     weight_decay: float = Field(5e-4, ge=0)
     schedule: Literal["cosine", "steps"] = "cosine"
-    steps: tuple[int, ...] = Field((), description="epochs before which `steps` multiplies by
-    gamma") gamma: Positive = 0.1 warmup_epochs: float = Field(0, ge=0) label_smoothing:
-    Annotated[float, Field(ge=0, lt=1)] = 0.0
+    steps: tuple[int, ...] = Field((), description="epochs at whose start the rate takes gamma")
+    gamma: Positive = 0.1
+    warmup_epochs: float = Field(0, ge=0)
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @property
     def scaled_lr(self) -> float:
@@ -193,7 +194,7 @@ class ClassifyConfig(Section):
 
 
 class ShotsConfig(Section):
-    """Shot groups by training images a class: many > many_above, few < few_below, medium between."""
+    """Shot groups by a class's training images: many > many_above, few < few_below, else medium."""
 
     many_above: int = Field(100, ge=0)
     few_below: int = Field(20, ge=0)
