@@ -9,8 +9,7 @@ from torch import Tensor
 from fasttail.classify.features import Features
 from fasttail.config import OptimConfig, TrainConfig
 from fasttail.console import Reporter
-from fasttail.plan import TrainEpoch, View
-from fasttail.plan.samplers import class_probabilities
+from fasttail.plan import TrainEpoch, View, samplers
 from fasttail.train.schedule import learning_rate
 
 
@@ -38,12 +37,12 @@ def train_balanced(
     )
     batch_size = min(optim.batch_size, len(split))
     steps_per_epoch = len(split) // batch_size
+    probabilities = samplers.schedule(config.classify.sampler, split.counts_C, optim.epochs)
     with reporter.progress(what, optim.epochs * steps_per_epoch) as bar:
         for epoch in range(optim.epochs):
-            t = epoch / max(1, optim.epochs - 1)
             plan = TrainEpoch(
                 split,
-                p_C=class_probabilities(config.classify.sampler, split.counts_C, t),
+                p_C=probabilities(epoch),
                 view=View.whole(out_px=1),
                 seed=config.seed,
                 epoch=epoch,

@@ -7,6 +7,7 @@ anew.
 
 import hashlib
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,10 +89,14 @@ def _extract(
         rank=world.rank,
         world_size=world.size,
     )
-    engine = engines.make(
-        config.data.engine, split, device=compute.device, threads=config.data.threads
-    )
-    with reporter.progress(f"features of {split.name}", plan.steps) as bar:
+    with (
+        closing(
+            engines.make(
+                config.data.engine, split, device=compute.device, threads=config.data.threads
+            )
+        ) as engine,
+        reporter.progress(f"features of {split.name}", plan.steps) as bar,
+    ):
         for batch in engine.run(plan):
             images = augment(
                 batch,
@@ -104,7 +109,6 @@ def _extract(
                 features_BD = model.backbone(images)
             rows_ND[batch.ids_B.cpu().numpy()] = features_BD.half().cpu().numpy()
             bar.advance()
-    engine.close()
     rows_ND.flush()
 
 

@@ -1,5 +1,7 @@
 """A model's right answers on a split, shared among the processes of a job."""
 
+from contextlib import closing
+
 import torch
 
 from fasttail import engines
@@ -38,18 +40,17 @@ def score(
         world_size=world.size,
     )
     counts_2C = torch.zeros(2, len(shards.class_names), dtype=torch.int64, device=compute.device)
-    engine = engines.make(
-        config.data.engine, split, device=compute.device, threads=config.data.threads
-    )
-    for batch in engine.run(plan):
-        images = augment(
-            batch, mean=shards.mean, std=shards.std, dtype=compute.dtype, device=compute.device
-        )
-        labels_B = batch.labels_B.to(compute.device)
-        with compute.autocast():
-            right_B = model(images).argmax(1) == labels_B
-        counts_2C[0].scatter_add_(0, labels_B, right_B.long())
-        counts_2C[1].scatter_add_(0, labels_B, torch.ones_like(labels_B))
-    engine.close()
+    with closing(
+        engines.make(config.data.engine, split, device=compute.device, threads=config.data.threads)
+    ) as engine:
+        for batch in engine.run(plan):
+            images = augment(
+                batch, mean=shards.mean, std=shards.std, dtype=compute.dtype, device=compute.device
+            )
+            labels_B = batch.labels_B.to(compute.device)
+            with compute.autocast():
+                right_B = model(images).argmax(1) == labels_B
+            counts_2C[0].scatter_add_(0, labels_B, right_B.long())
+            counts_2C[1].scatter_add_(0, labels_B, torch.ones_like(labels_B))
     correct_C, images_C = add_up(counts_2C, world).cpu().numpy()
     return Tally(correct_C, images_C)

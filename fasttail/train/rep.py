@@ -8,6 +8,7 @@ goes on bit for bit as if nothing had happened, since every random choice is in 
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +23,7 @@ from fasttail.engines.base import Batch
 from fasttail.errors import UserError
 from fasttail.evaluate.score import score
 from fasttail.evaluate.shots import summarize
-from fasttail.plan import TrainEpoch
-from fasttail.plan.samplers import class_probabilities
+from fasttail.plan import TrainEpoch, samplers
 from fasttail.rundir import Run
 from fasttail.shards import Shards
 from fasttail.train.checkpoint import Checkpoints, Position, load_weights, save_weights
@@ -55,15 +55,12 @@ def train(
     # ---- data -------------------------------------------------------------------------------
     split = shards.split("train")
     view = train_view(config.data)
-    engine = engines.make(
-        config.data.engine, split, device=compute.device, threads=config.data.threads
-    )
+    probabilities = samplers.schedule(config.sampler, split.counts_C, optim.epochs)
 
     def epoch_plan(epoch: int) -> TrainEpoch:
-        p_C = class_probabilities(config.sampler, split.counts_C, _progress(epoch, optim.epochs))
         return TrainEpoch(
             split,
-            p_C=p_C,
+            p_C=probabilities(epoch),
             view=view,
             seed=config.seed,
             epoch=epoch,
@@ -116,6 +113,11 @@ def train(
     best = float("-inf")
     best_epoch = None
     with (
+        closing(
+            engines.make(
+                config.data.engine, split, device=compute.device, threads=config.data.threads
+            )
+        ) as engine,
         RunLog(run.log_path, enabled=world.is_main, tensorboard=config.compute.tensorboard) as log,
         reporter.progress("stage 1", optim.epochs * steps_per_epoch) as bar,
     ):
@@ -166,7 +168,6 @@ def train(
                 )
                 if row["all_micro"] > best:
                     best, best_epoch = row["all_micro"], epoch + 1
-    engine.close()
 
     # ---- what stays -------------------------------------------------------------------------
     if best_epoch is not None:
@@ -199,12 +200,6 @@ def load_model(run: Run, compute: Compute) -> models.Recognizer:
     model = models.build(run.config.model.backbone, len(run.class_names))
     model.load_state_dict(weights)
     return model.to(compute.device, memory_format=compute.memory_format)
-
-
-def _progress(epoch: int, epochs: int) -> float:
-    """t of the progressively-balanced sampler (section 3, equation 2): 0 in the first epoch, 1 in
-    the last."""
-    return epoch / max(1, epochs - 1)
 
 
 def _distributed(model: nn.Module, compute: Compute, world: World) -> nn.Module:
