@@ -135,6 +135,7 @@ class OptimConfig(Section):
     batch_size: int = Field(512, ge=1, description="over all processes")
     lr: Positive = 0.2
     lr_batch_size: int = Field(512, ge=1)
+    backbone_lr_scale: Positive = Field(1.0, description="the backbone's rate, as a share of `lr`")
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = False
     weight_decay: float = Field(5e-4, ge=0)

@@ -78,7 +78,10 @@ def train(
     model.freeze_all_but(config.model.trained)
     model.to(compute.device, memory_format=compute.memory_format)
     optimizer = torch.optim.SGD(
-        [p for p in model.parameters() if p.requires_grad],
+        [
+            {"params": _trained(model.backbone), "lr_scale": optim.backbone_lr_scale},
+            {"params": _trained(model.classifier), "lr_scale": 1.0},
+        ],
         lr=optim.scaled_lr,
         momentum=optim.momentum,
         nesterov=optim.nesterov,
@@ -130,7 +133,7 @@ def train(
                 global_step = epoch * steps_per_epoch + step
                 lr = learning_rate(global_step, steps_per_epoch, optim, config.protocol)
                 for group in optimizer.param_groups:
-                    group["lr"] = lr
+                    group["lr"] = lr * group["lr_scale"]
 
                 images = augment(
                     batch, mean=mean, std=std, dtype=compute.dtype, device=compute.device
@@ -200,6 +203,10 @@ def load_model(run: Run, compute: Compute) -> models.Recognizer:
     model = models.build(run.config.model.backbone, len(run.class_names))
     model.load_state_dict(weights)
     return model.to(compute.device, memory_format=compute.memory_format)
+
+
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def _distributed(model: nn.Module, compute: Compute, world: World) -> nn.Module:
