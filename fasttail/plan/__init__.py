@@ -1,0 +1,19 @@
+"""An epoch is a plan, and a plan is a pure function of (seed, epoch, position).
+
+    samplers.py   class counts, progress -> class probabilities
+    quotas.py     class probabilities -> whole numbers of draws, exact over epochs
+    permute.py    a keyed permutation of 0..n-1 in O(1)
+    random.py     keys, and random words from a counter
+    order.py      position -> sample id
+    view.py       position -> box, flip, jitter (boxes.py, jitter.py)
+    epoch.py      step -> batch, for one rank
+    compiled.py   numba, and where its compiled code is kept
+    contract.py   what a plan hands to an engine
+
+docs/plan.md explains the whole with a picture. Nothing here imports torch.
+"""
+
+from fasttail.plan.epoch import EvalEpoch, TrainEpoch
+from fasttail.plan.view import View
+
+__all__ = ["EvalEpoch", "TrainEpoch", "View"]

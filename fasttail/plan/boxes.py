@@ -1,0 +1,110 @@
+"""Boxes: which part of the stored image becomes a sample. (top, left, height, width), int32.
+
+A box depends on its key, the position in the epoch and the image's size, on nothing else. The same
+arithmetic, operation by operation, on every machine: the one function that C libraries disagree
+about in the last bit, exp, is written out.
+"""
+
+import math
+
+import numpy as np
+
+from fasttail.plan.compiled import inline, kernel
+from fasttail.plan.random import below, unit, words
+
+TRIES = 10  # as in torchvision
+
+
+@inline
+def _exp(x):
+    """e^x for |x| <= 4, to about 1e-14: the Taylor series at x / 8, to the eighth power."""
+    y = x * 0.125
+    total = 1.0
+    for i in range(14, 0, -1):
+        total = 1.0 + y * total / i
+    total *= total
+    total *= total
+    return total * total
+
+
+@kernel
+def random_resized_crops(
+    first, key, scale_lo, scale_hi, log_ratio_lo, log_ratio_hi, heights_B, widths_B, boxes_B4
+):
+    """RandomResizedCrop in torchvision's distribution, for positions first, first + 1, ...
+
+    A part of the area uniform in [scale_lo, scale_hi], a width-to-height ratio log-uniform in its
+    range, the place uniform; where that doesn't fit ten times in a row, the largest centred box
+    with a ratio inside the range.
+    """
+    for b in range(len(heights_B)):
+        height, width = np.int64(heights_B[b]), np.int64(widths_B[b])
+        area = np.float64(height) * np.float64(width)
+        done = False
+        for block in range(TRIES):
+            w0, w1, w2, w3 = words(key, first + b, block)
+            target = area * (scale_lo + (scale_hi - scale_lo) * unit(w0))
+            ratio = _exp(log_ratio_lo + (log_ratio_hi - log_ratio_lo) * unit(w1))
+            w = np.int64(np.rint(math.sqrt(target * ratio)))
+            h = np.int64(np.rint(math.sqrt(target / ratio)))
+            if 0 < w <= width and 0 < h <= height:
+                boxes_B4[b, 0] = below(w2, height - h + 1)
+                boxes_B4[b, 1] = below(w3, width - w + 1)
+                boxes_B4[b, 2] = h
+                boxes_B4[b, 3] = w
+                done = True
+                break
+        if not done:
+            ratio_lo, ratio_hi = _exp(log_ratio_lo), _exp(log_ratio_hi)
+            h, w = height, width
+            if width < height * ratio_lo:
+                h = min(height, max(1, np.int64(np.rint(width / ratio_lo))))
+            elif width > height * ratio_hi:
+                w = min(width, max(1, np.int64(np.rint(height * ratio_hi))))
+            boxes_B4[b, 0] = (height - h) // 2
+            boxes_B4[b, 1] = (width - w) // 2
+            boxes_B4[b, 2] = h
+            boxes_B4[b, 3] = w
+
+
+@kernel
+def random_crops(first, key, side, padding, heights_B, widths_B, boxes_B4):
+    """Squares of `side` pixels, uniform over the image with `padding` pixels of black around it:
+    top and left may be negative. An image too small even so is centred in its square."""
+    for b in range(len(heights_B)):
+        w0, w1, _, _ = words(key, first + b, 0)
+        spare_h = np.int64(heights_B[b]) + 2 * padding - side
+        spare_w = np.int64(widths_B[b]) + 2 * padding - side
+        boxes_B4[b, 0] = (below(w0, spare_h + 1) if spare_h >= 0 else spare_h // 2) - padding
+        boxes_B4[b, 1] = (below(w1, spare_w + 1) if spare_w >= 0 else spare_w // 2) - padding
+        boxes_B4[b, 2] = side
+        boxes_B4[b, 3] = side
+
+
+@kernel
+def flips(first, key, probability, flips_B):
+    """True with the given probability, for positions first, first + 1, ..."""
+    for b in range(len(flips_B)):
+        w0, _, _, _ = words(key, first + b, 0)
+        flips_B[b] = unit(w0) < probability
+
+
+def center(heights_B: np.ndarray, widths_B: np.ndarray, out_px: int, resize_px: int) -> np.ndarray:
+    """Shorter side to `resize_px`, then the middle `out_px` x `out_px`: as one square box of the
+    stored image, int32 [B, 4], out_px / resize_px of its shorter side.
+
+    torchvision rounds twice (the longer side after resizing, then the crop's corner), and here the
+    box is whole pixels: each edge lies within one pixel of the output, plus one stored pixel, of
+    where theirs is (`tests/plan/test_boxes.py`).
+    """
+    heights_B, widths_B = heights_B.astype(np.int64), widths_B.astype(np.int64)
+    side_B = (2 * np.minimum(heights_B, widths_B) * out_px + resize_px) // (2 * resize_px)
+    side_B = np.maximum(side_B, 1)
+    boxes = [(heights_B - side_B) // 2, (widths_B - side_B) // 2, side_B, side_B]
+    return np.stack(boxes, axis=1).astype(np.int32)
+
+
+def whole(heights_B: np.ndarray, widths_B: np.ndarray) -> np.ndarray:
+    """The entire image, int32 [B, 4]."""
+    zeros_B = np.zeros(len(heights_B), dtype=np.int32)
+    return np.stack([zeros_B, zeros_B, heights_B, widths_B], axis=1).astype(np.int32)

@@ -1,0 +1,125 @@
+"""numba, with compiled code kept where it can't go stale.
+
+numba's own cache looks at the file that holds a function, not at the functions it calls, wants a
+writable place beside the source, and keeps an index that two processes can write over each other.
+Here one file holds one compiled kernel, and its name says everything it depends on: the content of
+all source files of this package folder, the versions of numba, llvmlite, numpy and Python, the CPU
+with its features, and the signature. A name that exists is right; whatever changes, the name does.
+
+The files lie in the user's cache folder: $NUMBA_CACHE_DIR, $XDG_CACHE_HOME or ~/.cache. Where that
+can't be written, or others could write to it, nothing is kept and every process compiles anew.
+"""
+
+import hashlib
+import os
+import pickle
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from numba.core.caching import _Cache
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+
+_DIGEST_BYTES = 32
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """Compiles a small function that kernels call; LLVM puts it in its place there."""
+    return numba.njit(function, nogil=True, error_model="numpy")
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compiles a function that Python calls, at its first call: without the GIL, cached on disk."""
+    dispatcher = numba.njit(function, nogil=True, error_model="numpy")
+    folder = cache_dir()
+    if folder is not None:
+        dispatcher._cache = KernelCache(folder, f"{function.__module__}.{function.__qualname__}")
+    return dispatcher
+
+
+@cache
+def cache_dir() -> Path | None:
+    """The folder of compiled kernels, made if need be; None where there can't be one."""
+    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
+    try:
+        folder = (Path(base) if base else Path.home() / ".cache") / "fasttail" / source_digest()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state = folder.stat()
+        tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
+        return None
+    # What is loaded from here runs: it must be nobody else's to write.
+    return folder if state.st_uid == os.geteuid() and not state.st_mode & 0o022 else None
+
+
+@cache
+def source_digest() -> str:
+    """What compiled code depends on, but for signature and CPU, as 32 hex digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    versions = (numba.__version__, llvmlite.__version__, np.__version__, sys.version)
+    digest.update(repr(versions).encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(hashlib.blake2b(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+class KernelCache(_Cache):
+    """Where one numba dispatcher keeps its compiled signatures. Written atomically, read with a
+    checksum: a file that is torn or foreign counts as absent."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._enabled = True
+
+    @property
+    def cache_path(self) -> str:
+        return str(self._folder)
+
+    def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
+        target_context.refresh()
+        if not self._enabled:
+            return None
+        try:
+            content = self._path(sig, target_context.codegen()).read_bytes()
+        except OSError:
+            return None
+        digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        if hashlib.blake2b(payload, digest_size=_DIGEST_BYTES).digest() != digest:
+            return None
+        # The folder is this user's alone, and the file is whole.
+        return CompileResult._rebuild(target_context, *pickle.loads(payload))  # noqa: S301
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        if not self._enabled or data.library.has_dynamic_globals:
+            return
+        payload = dumps(data._reduce())
+        content = hashlib.blake2b(payload, digest_size=_DIGEST_BYTES).digest() + payload
+        try:
+            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+                file.write(content)
+            Path(file.name).replace(self._path(sig, data.codegen))
+        except OSError:  # the disk is full, or the folder went: the code runs all the same
+            self._enabled = False
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def flush(self) -> None:
+        for path in self._folder.glob(f"{self._name}-*.kernel"):
+            path.unlink(missing_ok=True)
+
+    def _path(self, sig: Any, codegen: Any) -> Path:
+        about = repr((sig, codegen.magic_tuple())).encode()
+        digest = hashlib.blake2b(about, digest_size=12).hexdigest()
+        return self._folder / f"{self._name}-{digest}.kernel"

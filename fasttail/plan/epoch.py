@@ -1,0 +1,184 @@
+"""One epoch as one rank sees it: `batch(step)` is pure, and costs its own images only.
+
+Global batch b of an epoch is positions b * batch_size .. (b + 1) * batch_size - 1, whatever the
+number of ranks; rank r takes its slice of them, the r-th of world_size. A plan is therefore at any
+step at once: `(seed, epoch, step)` is all there is to resume from.
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+from fasttail.errors import UserError, unknown
+from fasttail.plan.contract import BatchPlan
+from fasttail.plan.order import ClassTable, IidOrder, Order, QuotaOrder, plain
+from fasttail.plan.quotas import Probabilities
+from fasttail.plan.view import View
+
+DRAWS = {"quota": QuotaOrder, "iid": IidOrder}
+
+
+class PlannedSplit(ClassTable, Protocol):
+    """What a plan has to know of a split: N samples of C classes."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def labels_N(self) -> np.ndarray: ...
+
+    @property
+    def heights_N(self) -> np.ndarray: ...
+
+    @property
+    def widths_N(self) -> np.ndarray: ...
+
+
+class TrainEpoch:
+    """An epoch of training: floor(N / batch_size) steps of exactly batch_size images over all
+    ranks, for every sampler; class quotas are those of the images that are drawn.
+
+    `p_C` are the class probabilities, float64 [C], or, where they change, a function from an epoch
+    to them (`samplers.schedule`): then what rounding took in one epoch is given back in the next
+    also while they change. `draws` is one of `DRAWS`.
+
+    Raises `UserError` for a batch size that the ranks can't share or the split can't fill, and for
+    a class without images, which it names.
+    """
+
+    def __init__(
+        self,
+        split: PlannedSplit,
+        *,
+        p_C: Probabilities,
+        view: View,
+        seed: int,
+        epoch: int,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        draws: str = "quota",
+    ) -> None:
+        if draws not in DRAWS:
+            raise unknown("kind of draws", draws, DRAWS)
+        size = len(split.labels_N)
+        _check_batch(batch_size, size, rank, world_size)
+        _check_classes(split, p_C(epoch) if callable(p_C) else p_C)
+        self.steps = size // batch_size
+        self.max_batch = batch_size // world_size
+        self._view, self._seed, self._epoch = view, seed, epoch
+        self._batch_size, self._rank = batch_size, rank
+        self._heights_N, self._widths_N = plain(split.heights_N), plain(split.widths_N)
+        total = self.steps * batch_size
+        self._order: Order = DRAWS[draws](split, p_C, total, seed, epoch)
+
+    @property
+    def out_hw(self) -> tuple[int, int]:
+        return self._view.out_hw
+
+    def batch(self, step: int) -> BatchPlan:
+        """This rank's share of global batch `step`; `IndexError` if there is no such batch."""
+        if not 0 <= step < self.steps:
+            raise IndexError(f"step {step} of an epoch of {self.steps} steps")
+        first = step * self._batch_size + self._rank * self.max_batch
+        ids_B, labels_B = self._order.draw(first, self.max_batch)
+        at = (self._seed, self._epoch, first)
+        return BatchPlan(
+            ids_B,
+            labels_B,
+            self._view.boxes(*at, self._heights_N[ids_B], self._widths_N[ids_B]),
+            self._view.flips(*at, self.max_batch),
+            self._view.jitters(*at, self.max_batch),
+        )
+
+
+class EvalEpoch:
+    """Every sample once, in stored order; the last batch is as short as it comes.
+
+    A rank's slice of a batch that is smaller than the number of ranks may be empty: then that rank
+    has one step less. Over all ranks each sample is there once.
+    """
+
+    def __init__(
+        self,
+        split: PlannedSplit,
+        *,
+        view: View,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if batch_size < 1:
+            raise UserError(f"batch size {batch_size}: must be 1 or more")
+        _check_rank(rank, world_size)
+        self._size, self._batch_size = len(split.labels_N), batch_size
+        self._rank, self._world_size = rank, world_size
+        self._view = view
+        self._labels_N = plain(split.labels_N)
+        self._heights_N, self._widths_N = plain(split.heights_N), plain(split.widths_N)
+        batches = -(-self._size // batch_size)
+        lengths = [stop - start for start, stop in map(self._slice, {0, max(0, batches - 1)})]
+        self.max_batch = max(lengths) if batches else 0
+        self.steps = batches
+        while self.steps and self._is_empty(self.steps - 1):
+            self.steps -= 1
+
+    @property
+    def out_hw(self) -> tuple[int, int]:
+        return self._view.out_hw
+
+    def batch(self, step: int) -> BatchPlan:
+        """This rank's share of batch `step`; `IndexError` if there is no such batch."""
+        if not 0 <= step < self.steps:
+            raise IndexError(f"step {step} of an epoch of {self.steps} steps")
+        start, stop = self._slice(step)
+        heights_B, widths_B = self._heights_N[start:stop], self._widths_N[start:stop]
+        return BatchPlan(
+            np.arange(start, stop, dtype=np.int64),
+            self._labels_N[start:stop].astype(np.int64),
+            self._view.boxes(0, 0, start, heights_B, widths_B),
+            self._view.flips(0, 0, start, stop - start),
+        )
+
+    def _slice(self, step: int) -> tuple[int, int]:
+        begin = step * self._batch_size
+        length = min(self._batch_size, self._size - begin)
+        at = (begin + length * r // self._world_size for r in (self._rank, self._rank + 1))
+        start, stop = at
+        return start, stop
+
+    def _is_empty(self, step: int) -> bool:
+        start, stop = self._slice(step)
+        return start == stop
+
+
+def _check_rank(rank: int, world_size: int) -> None:
+    if not 0 <= rank < world_size:
+        raise UserError(f"rank {rank} of {world_size} ranks: must be 0 to {world_size - 1}")
+
+
+def _check_batch(batch_size: int, size: int, rank: int, world_size: int) -> None:
+    _check_rank(rank, world_size)
+    if batch_size < 1 or batch_size % world_size:
+        low = max(1, batch_size // world_size) * world_size
+        raise UserError(
+            f"batch size {batch_size} can't be shared by {world_size} ranks: it counts the images "
+            f"of all ranks, so take a multiple of {world_size}, {low} or {low + world_size}"
+        )
+    if batch_size > size:
+        raise UserError(
+            f"batch size {batch_size} is more than the split's {size} images: take {size} or less"
+        )
+
+
+def _check_classes(split: PlannedSplit, p_C: np.ndarray) -> None:
+    counts_C = np.diff(split.indptr_C1)
+    empty = [split.class_names[c] for c in np.flatnonzero(counts_C == 0)]
+    if empty:
+        shown = ", ".join(repr(name) for name in empty[:5]) + (", ..." if len(empty) > 5 else "")
+        raise UserError(
+            f"the split has no image of {len(empty)} of {len(counts_C)} classes ({shown}): "
+            "nothing can be drawn from them; add images or take the classes out"
+        )
+    if len(p_C) != len(counts_C):
+        raise ValueError(f"{len(p_C)} class probabilities for {len(counts_C)} classes")

@@ -1,0 +1,148 @@
+"""Which image is drawn at which position of an epoch: positions in, sample ids and classes out.
+
+An order is a function of the position alone; nothing is stored that grows with the data set.
+
+    position --keyed permutation--> slot --running quotas--> class and the draw's number in it
+             --the class's ring--> place --class-index table--> sample id
+
+A class's ring is a keyed permutation of its images that stays for the whole run. Its draws walk
+around it, on and on from epoch to epoch: epoch e takes up where epoch e - 1 stopped. So in any
+stretch of the walk, an epoch or a run, every image of the class is drawn k or k + 1 times. (A new
+shuffle for every cycle would not do: an epoch holds the end of one cycle and the start of another,
+and an image late in the first and early in the second would be drawn k + 2 times.) When in the
+epoch a draw comes is up to the permutation of positions, which is new for every epoch.
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+from fasttail.plan.compiled import inline, kernel
+from fasttail.plan.permute import low_bits, permute, subkey
+from fasttail.plan.quotas import Probabilities, quotas, shares
+from fasttail.plan.random import below64, key, words
+
+
+class ClassTable(Protocol):
+    """The class-index table of a split: C classes, N samples."""
+
+    @property
+    def indptr_C1(self) -> np.ndarray: ...  # int64 [C+1]: class c's samples are at indptr[c]..
+
+    @property
+    def samples_N(self) -> np.ndarray: ...  # int [N]: sample ids, grouped by class
+
+
+class Order(Protocol):
+    """What is drawn in an epoch of `total` positions."""
+
+    def draw(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Sample ids and classes, int64 [B] each, at positions first .. first + count - 1."""
+        ...
+
+
+def plain(array: np.ndarray) -> np.ndarray:
+    """The array itself as a read-only ndarray: one type for kernels, memory-mapped or not."""
+    view = np.asarray(array).view(np.ndarray)
+    view.flags.writeable = False
+    return view
+
+
+class Lookup:
+    """Slot -> class: the class whose stretch of the running sums `sums_C1` (int64 [C+1], from 0)
+    the slot is in. A guide over equal pieces of the line says where to start looking, so that a
+    search takes O(1) on average and O(log C) at worst."""
+
+    def __init__(self, sums_C1: np.ndarray) -> None:
+        self.sums_C1 = plain(sums_C1)
+        pieces = 4 * (len(sums_C1) - 1)
+        last = int(sums_C1[-1]) - 1
+        self.shift = max(0, last.bit_length() - pieces.bit_length())
+        starts_G = np.arange((last >> self.shift) + 2, dtype=np.int64) << self.shift
+        guide_G = np.searchsorted(sums_C1, np.minimum(starts_G, last), side="right") - 1
+        self.guide_G = plain(guide_G.astype(np.int64))
+
+
+@inline
+def find(slot, sums_C1, guide_G, shift):
+    """The class c with sums[c] <= slot < sums[c + 1]."""
+    low, high = guide_G[slot >> shift], guide_G[(slot >> shift) + 1]
+    while low < high:
+        middle = (low + high + 1) >> 1
+        if sums_C1[middle] <= slot:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+class QuotaOrder:
+    """Exact quotas, and within a class every image k or k + 1 times. See the top of this file."""
+
+    def __init__(
+        self, table: ClassTable, p: Probabilities, total: int, seed: int, epoch: int
+    ) -> None:
+        drawn_C, quota_C = quotas(p, total, epoch)
+        self.quota_C = quota_C
+        self._indptr_C1, self._samples_N = plain(table.indptr_C1), plain(table.samples_N)
+        self._lookup = Lookup(np.concatenate([[0], np.cumsum(quota_C)]))
+        self._start_C = plain(drawn_C % np.diff(table.indptr_C1))
+        self._keys = key("order", seed, epoch), key("ring", seed)
+
+    def draw(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        ids_B, classes_B = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
+        look = self._lookup
+        quota_draws(
+            first, *self._keys, look.sums_C1, look.guide_G, look.shift, self._start_C,
+            self._indptr_C1, self._samples_N, ids_B, classes_B,
+        )  # fmt: skip
+        return ids_B, classes_B
+
+
+@kernel
+def quota_draws(
+    first, order_key, ring_key, sums_C1, guide_G, shift, start_C, indptr_C1, samples_N, ids_B,
+    classes_B,
+):  # fmt: skip
+    total = sums_C1[-1]
+    bits = low_bits(total)
+    for b in range(len(ids_B)):
+        slot = permute(first + b, total, bits, order_key)
+        c = find(slot, sums_C1, guide_G, shift)
+        size = indptr_C1[c + 1] - indptr_C1[c]
+        place = (start_C[c] + slot - sums_C1[c]) % size
+        at = permute(place, size, low_bits(size), subkey(ring_key, c))
+        ids_B[b] = samples_N[indptr_C1[c] + at]
+        classes_B[b] = c
+
+
+class IidOrder:
+    """As the paper words it: each draw for itself, first a class by its probability, then one of
+    its images, all alike."""
+
+    def __init__(
+        self, table: ClassTable, p: Probabilities, total: int, seed: int, epoch: int
+    ) -> None:
+        p_C = p(epoch) if callable(p) else p
+        self._indptr_C1, self._samples_N = plain(table.indptr_C1), plain(table.samples_N)
+        self._lookup = Lookup(shares(p_C, 1 << 32))
+        self._key = key("iid", seed, epoch)
+
+    def draw(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        ids_B, classes_B = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
+        look = self._lookup
+        iid_draws(
+            first, self._key, look.sums_C1, look.guide_G, look.shift,
+            self._indptr_C1, self._samples_N, ids_B, classes_B,
+        )  # fmt: skip
+        return ids_B, classes_B
+
+
+@kernel
+def iid_draws(first, stream, sums_C1, guide_G, shift, indptr_C1, samples_N, ids_B, classes_B):
+    for b in range(len(ids_B)):
+        w0, w1, w2, w3 = words(stream, first + b, 0)
+        c = find(below64(w0, w1, sums_C1[-1]), sums_C1, guide_G, shift)
+        size = indptr_C1[c + 1] - indptr_C1[c]
+        ids_B[b] = samples_N[indptr_C1[c] + below64(w2, w3, size)]
+        classes_B[b] = c
