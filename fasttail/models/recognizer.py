@@ -42,6 +42,14 @@ class Recognizer(nn.Module):
     def forward(self, images_BCHW: Tensor) -> Tensor:
         return self.classifier(self.backbone(images_BCHW))
 
+    def train(self, mode: bool = True) -> "Recognizer":
+        """As in torch, but a frozen BatchNorm stays as in evaluation: its statistics do not move."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+                module.eval()
+        return self
+
     def freeze_all_but(self, trained: str) -> None:
         """Leaves gradients on for what `trained` names: "all", "last-block" (the backbone's last
         stage and the classifier: the Places-LT recipe), or "classifier"."""

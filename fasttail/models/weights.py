@@ -48,7 +48,7 @@ class Loaded:
 def load_into(model: Recognizer, source: Path) -> Loaded:
     """Puts the weights of a run directory or a file into a model, as far as names and shapes agree.
 
-    Raises `UserError` if the file can't be read, or not one tensor of the backbone is in it.
+    Raises `UserError` if the file can't be read, or it lacks most of the backbone's tensors.
     """
     path = source / "model.safetensors" if source.is_dir() else source
     if not path.is_file():
@@ -61,10 +61,12 @@ def load_into(model: Recognizer, source: Path) -> Loaded:
         if name in own and own[name].shape == tensor.shape
     }
     other_shape = tuple(name for name in given if name in own and name not in fitting)
-    if not any(name.startswith("backbone.") for name in fitting):
+    backbone = [name for name in own if name.startswith("backbone.")]
+    fits = sum(name in fitting for name in backbone)
+    if fits < len(backbone) / 2:
         raise UserError(
-            f"--init {source}: no tensor in it fits this backbone: is it of another architecture? "
-            f"It holds {', '.join(list(given)[:3])}, ..."
+            f"--init {source}: {fits} of this backbone's {len(backbone)} tensors are in it: is it of "
+            f"another architecture? It holds {', '.join(list(given)[:3])}, ..."
         )
     model.load_state_dict(fitting, strict=False)
     return Loaded(
