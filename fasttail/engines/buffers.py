@@ -28,7 +28,7 @@ class Slot:
         """The images as a tensor uint8 [B, H, W, 3] that is the receiver's."""
         # A new array object over the old memory: torch keeps it alive as long as any tensor shares
         # the storage, whichever views the receiver makes. Its end is the memory's return.
-        view = np.asarray(memoryview(self.images_BHWC))
+        view = np.asarray(self.images_BHWC.data)
         weakref.finalize(view, self._owner.put, self._backing).atexit = False
         return torch.from_numpy(view)
 

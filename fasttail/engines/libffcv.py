@@ -33,7 +33,7 @@ def library() -> Path | None:
 
 def _size_in_header(stored: np.ndarray) -> tuple[int, int] | None:
     """Height and width in a JPEG's frame header, or None if there is no such header."""
-    data = memoryview(stored)
+    data = stored.data
     at = 2
     while at + 9 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]

@@ -63,7 +63,7 @@ def run_ahead(
     """Decodes steps `start` .. `plan.steps` - 1 ahead of the receiver, at most `AHEAD` of them.
 
     `stream` is the CUDA stream that copies, or None to leave the batches in host memory. Raises
-    what `Ticket.wait` raises; the batches before it have been handed over by then.
+    what `submit` and `Ticket.wait` raise.
     """
     queue: deque[_Pending] = deque()
     step = start

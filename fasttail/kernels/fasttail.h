@@ -1,0 +1,81 @@
+/* What the three files of the kernel share: items, the per-thread state, errors.
+ *
+ *     pool.c      threads that work through a queue of batches        (the entry points for batches)
+ *     jpeg_roi.c  one item: the rows of a box, from a JPEG or raw      (the entry points for single files)
+ *     resize.c    rows -> output image, triangle filter
+ */
+#ifndef FASTTAIL_H
+#define FASTTAIL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FT_API __attribute__((visibility("default")))
+
+/* Set by build.py: which sources this library was built from. */
+#ifndef FT_DIGEST
+#define FT_DIGEST "unknown"
+#endif
+
+#define FT_MESSAGE 256
+
+/* The most pixels of an image, and the longest side of an output or a box: far above what training
+ * takes, far below what would let one file take all memory. The pixel limit is Pillow's. */
+#define FT_MAX_PIXELS 178956970LL
+#define FT_MAX_SIDE 65535
+
+/* A box in a stored image, to be made into an output image. */
+typedef struct {
+    const uint8_t *src;       /* a JPEG file, or pixels [height, width, 3] */
+    int64_t size;             /* bytes at src */
+    int raw;                  /* whether src is pixels */
+    int32_t height, width;    /* of the stored image, as the index has them */
+    int32_t box[4];           /* top, left, height, width; may reach past the edges */
+    int flip;                 /* mirror the output left to right */
+    int32_t out_h, out_w;
+    uint8_t *out;             /* [out_h, out_w, 3] */
+} ft_item;
+
+/* Where the rows of a region come from. `row` returns row r of the region, r in 0..height-1, which
+ * may be up to `ft_rows_kept` rows behind the last one that was asked for. */
+typedef struct ft_rows {
+    const uint8_t *(*row)(struct ft_rows *rows, int32_t r);
+    int32_t height, width;    /* of the region: the part of the box that lies in the image */
+    int32_t above, left;      /* rows and columns of the box before the region, which are black */
+} ft_rows;
+
+/* Memory that grows to what was needed and is used again. */
+typedef struct {
+    void *at;
+    size_t bytes;
+} ft_scratch;
+
+/* At least `bytes` of memory, contents undefined, or NULL. */
+void *ft_grow(ft_scratch *scratch, size_t bytes);
+
+/* resize.c ---------------------------------------------------------------------------------- */
+
+typedef struct {
+    ft_scratch weights_y, weights_x, sums;
+} ft_resizer;
+
+/* How many of the region's rows must stay valid for `ft_resize`. */
+int32_t ft_rows_kept(int32_t box_h, int32_t out_h);
+
+/* The box, whose region is `rows`, into the item's output. 0, or -1 if memory runs out. */
+int ft_resize(ft_resizer *resizer, ft_rows *rows, const ft_item *item);
+
+void ft_resizer_free(ft_resizer *resizer);
+
+/* jpeg_roi.c -------------------------------------------------------------------------------- */
+
+typedef struct ft_decoder ft_decoder;
+
+/* One thread's state, or NULL if memory runs out. */
+ft_decoder *ft_decoder_new(void);
+void ft_decoder_free(ft_decoder *decoder);
+
+/* Makes one item. 0, or -1 with the reason in `message`; then the output is undefined. */
+int ft_decode(ft_decoder *decoder, const ft_item *item, char message[FT_MESSAGE]);
+
+#endif

@@ -1,0 +1,306 @@
+/* The rows of a box: from raw pixels, or from a JPEG of which no more is decoded than the box needs.
+ *
+ * libjpeg-turbo skips the rows above the box (entropy decoding only) and the columns beside it, and
+ * stops after the last row. What comes out equals, bit for bit, the same box of a full decode:
+ *   - skipping ends on a whole row of MCUs (libjpeg-turbo issue #915);
+ *   - chroma is interpolated from its neighbours, so the region is one pixel larger on every side.
+ *
+ * Every warning is an error: what a damaged file decodes to is never used.
+ */
+#include "fasttail.h"
+
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jpeglib.h>
+
+#ifndef LIBJPEG_TURBO_VERSION_NUMBER
+#error "libjpeg-turbo is needed (Debian and Ubuntu: libjpeg-dev), this is another libjpeg"
+#elif LIBJPEG_TURBO_VERSION_NUMBER < 2000000
+#error "libjpeg-turbo 2.0 or later is needed"
+#endif
+
+/* A progressive file may have any number of scans over all its pixels; real ones have about ten. */
+#define MAX_SCANS 200
+
+struct ft_decoder {
+    struct jpeg_decompress_struct jpeg;
+    struct jpeg_error_mgr errors;
+    struct jpeg_progress_mgr progress;
+    jmp_buf jump;
+    char *message;
+    ft_resizer resizer;
+    ft_scratch ring;
+};
+
+/* Rows as they come out of the decoder, the last `kept` of them in a ring. */
+typedef struct {
+    ft_rows rows;
+    struct jpeg_decompress_struct *jpeg;
+    uint8_t *ring;
+    size_t stride;
+    int32_t kept, next; /* rows 0..next-1 of the region have been decoded */
+    size_t skip_bytes;  /* before the region, in a decoded row */
+} jpeg_rows;
+
+typedef struct {
+    ft_rows rows;
+    const uint8_t *first;
+    size_t stride;
+} raw_rows;
+
+/* --- errors --------------------------------------------------------------------------------- */
+
+static void fail(j_common_ptr jpeg)
+{
+    ft_decoder *decoder = jpeg->client_data;
+    char text[JMSG_LENGTH_MAX];
+    jpeg->err->format_message(jpeg, text);
+    snprintf(decoder->message, FT_MESSAGE, "%s", text);
+    longjmp(decoder->jump, 1);
+}
+
+static void warn(j_common_ptr jpeg, int level)
+{
+    if (level < 0)
+        fail(jpeg);
+}
+
+static void on_progress(j_common_ptr jpeg)
+{
+    ft_decoder *decoder = jpeg->client_data;
+    if (((j_decompress_ptr)jpeg)->input_scan_number > MAX_SCANS) {
+        snprintf(decoder->message, FT_MESSAGE, "more than %d scans", MAX_SCANS);
+        longjmp(decoder->jump, 1);
+    }
+}
+
+static void refuse(ft_decoder *decoder, const char *why)
+{
+    snprintf(decoder->message, FT_MESSAGE, "%s", why);
+    longjmp(decoder->jump, 1);
+}
+
+/* --- one thread's state --------------------------------------------------------------------- */
+
+static int create(ft_decoder *decoder)
+{
+    char message[FT_MESSAGE];
+    decoder->message = message;
+    decoder->jpeg.err = jpeg_std_error(&decoder->errors);
+    decoder->errors.error_exit = fail;
+    decoder->errors.emit_message = warn;
+    decoder->jpeg.client_data = decoder;
+    if (setjmp(decoder->jump))
+        return -1;
+    jpeg_create_decompress(&decoder->jpeg);
+    decoder->progress.progress_monitor = on_progress;
+    decoder->jpeg.progress = &decoder->progress;
+    return 0;
+}
+
+ft_decoder *ft_decoder_new(void)
+{
+    ft_decoder *decoder = calloc(1, sizeof *decoder);
+    if (decoder && create(decoder)) {
+        free(decoder);
+        decoder = NULL;
+    }
+    return decoder;
+}
+
+void ft_decoder_free(ft_decoder *decoder)
+{
+    if (!decoder)
+        return;
+    jpeg_destroy_decompress(&decoder->jpeg);
+    ft_resizer_free(&decoder->resizer);
+    free(decoder->ring.at);
+    free(decoder);
+}
+
+/* --- headers -------------------------------------------------------------------------------- */
+
+/* Reads the header and sets how to decode. Jumps out if this is nothing for us. */
+static void begin(ft_decoder *decoder, const uint8_t *src, int64_t size)
+{
+    struct jpeg_decompress_struct *jpeg = &decoder->jpeg;
+    if (size <= 0)
+        refuse(decoder, "no bytes");
+    jpeg_mem_src(jpeg, (unsigned char *)src, (unsigned long)size);
+    jpeg_read_header(jpeg, TRUE);
+    if ((int64_t)jpeg->image_height * jpeg->image_width > FT_MAX_PIXELS)
+        refuse(decoder, "more pixels than the limit of 178956970");
+    if (jpeg->arith_code)
+        refuse(decoder, "arithmetic-coded JPEG");
+    if (jpeg->data_precision != 8)
+        refuse(decoder, "JPEG with other than 8 bits a sample");
+    if (jpeg->jpeg_color_space != JCS_YCbCr && jpeg->jpeg_color_space != JCS_GRAYSCALE &&
+        jpeg->jpeg_color_space != JCS_RGB)
+        refuse(decoder, "JPEG that is neither RGB nor grey");
+    jpeg->out_color_space = JCS_RGB;
+    jpeg->dct_method = JDCT_ISLOW;
+    jpeg->do_fancy_upsampling = TRUE;
+}
+
+/* --- regions -------------------------------------------------------------------------------- */
+
+static const uint8_t *jpeg_row(ft_rows *base, int32_t r)
+{
+    jpeg_rows *rows = (jpeg_rows *)base;
+    while (rows->next <= r) {
+        JSAMPROW to = rows->ring + (size_t)(rows->next % rows->kept) * rows->stride;
+        /* Memory as the source never suspends, so there is one row or an error. */
+        jpeg_read_scanlines(rows->jpeg, &to, 1);
+        rows->next++;
+    }
+    return rows->ring + (size_t)(r % rows->kept) * rows->stride + rows->skip_bytes;
+}
+
+static const uint8_t *raw_row(ft_rows *base, int32_t r)
+{
+    raw_rows *rows = (raw_rows *)base;
+    return rows->first + (size_t)r * rows->stride;
+}
+
+/* The part of the box that is in the image: its first row and column there are returned. */
+static void clip(const ft_item *item, ft_rows *rows, int32_t *top, int32_t *left)
+{
+    int64_t y0 = item->box[0], x0 = item->box[1];
+    int64_t y1 = y0 + item->box[2], x1 = x0 + item->box[3];
+    int64_t top64 = y0 > 0 ? y0 : 0, left64 = x0 > 0 ? x0 : 0;
+    int64_t bottom = y1 < item->height ? y1 : item->height;
+    int64_t right = x1 < item->width ? x1 : item->width;
+    if (bottom <= top64 || right <= left64) {
+        rows->height = rows->width = rows->above = rows->left = 0;
+        *top = *left = 0;
+        return;
+    }
+    rows->height = (int32_t)(bottom - top64);
+    rows->width = (int32_t)(right - left64);
+    rows->above = (int32_t)(top64 - y0);
+    rows->left = (int32_t)(left64 - x0);
+    *top = (int32_t)top64;
+    *left = (int32_t)left64;
+}
+
+static int from_raw(ft_decoder *decoder, const ft_item *item)
+{
+    raw_rows rows = {.rows = {.row = raw_row}};
+    int32_t top, left;
+    if (item->size != 3LL * item->height * item->width) {
+        snprintf(decoder->message, FT_MESSAGE, "%lld bytes of pixels, not %d x %d x 3",
+                 (long long)item->size, (int)item->height, (int)item->width);
+        return -1;
+    }
+    clip(item, &rows.rows, &top, &left);
+    rows.stride = 3 * (size_t)item->width;
+    rows.first = item->src + top * rows.stride + 3 * (size_t)left;
+    return ft_resize(&decoder->resizer, &rows.rows, item);
+}
+
+/* Skips rows, so that row `top` is the next: to the beginning of the row of MCUs that holds the row
+ * before it, then row by row. */
+static void skip_to(ft_decoder *decoder, int32_t top, uint8_t *spare)
+{
+    struct jpeg_decompress_struct *jpeg = &decoder->jpeg;
+    int32_t mcu_rows = jpeg->max_v_samp_factor * DCTSIZE;
+    int32_t whole = top > 0 ? (top - 1) / mcu_rows * mcu_rows : 0;
+    if (whole > 0)
+        jpeg_skip_scanlines(jpeg, (JDIMENSION)whole);
+    while ((int32_t)jpeg->output_scanline < top)
+        jpeg_read_scanlines(jpeg, &spare, 1);
+}
+
+static int from_jpeg(ft_decoder *decoder, const ft_item *item)
+{
+    struct jpeg_decompress_struct *jpeg = &decoder->jpeg;
+    jpeg_rows rows = {.rows = {.row = jpeg_row}, .jpeg = jpeg};
+    int32_t top, left;
+
+    if (setjmp(decoder->jump)) {
+        jpeg_abort_decompress(jpeg);
+        return -1;
+    }
+    begin(decoder, item->src, item->size);
+    if ((int64_t)jpeg->image_height != item->height || (int64_t)jpeg->image_width != item->width) {
+        char text[FT_MESSAGE];
+        snprintf(text, sizeof text, "the JPEG has %ux%u pixels (width x height), the index says %dx%d",
+                 jpeg->image_width, jpeg->image_height, (int)item->width, (int)item->height);
+        refuse(decoder, text);
+    }
+    clip(item, &rows.rows, &top, &left);
+    if (rows.rows.height > 0) {
+        jpeg_start_decompress(jpeg);
+        JDIMENSION x0 = (JDIMENSION)(left > 0 ? left - 1 : 0);
+        JDIMENSION x1 = (JDIMENSION)(left + rows.rows.width);
+        x1 += x1 < jpeg->output_width;
+        JDIMENSION columns = x1 - x0;
+        if (columns < jpeg->output_width)
+            jpeg_crop_scanline(jpeg, &x0, &columns);
+        else
+            x0 = 0;
+        rows.skip_bytes = 3 * ((size_t)left - x0);
+        rows.stride = 3 * (size_t)jpeg->output_width;
+        rows.kept = ft_rows_kept(item->box[2], item->out_h);
+        if (rows.kept > rows.rows.height)
+            rows.kept = rows.rows.height;
+        rows.ring = ft_grow(&decoder->ring, rows.stride * (size_t)rows.kept);
+        if (!rows.ring)
+            refuse(decoder, "out of memory");
+        skip_to(decoder, top, rows.ring);
+    }
+    if (ft_resize(&decoder->resizer, &rows.rows, item))
+        refuse(decoder, "out of memory");
+    jpeg_abort_decompress(jpeg);
+    return 0;
+}
+
+int ft_decode(ft_decoder *decoder, const ft_item *item, char message[FT_MESSAGE])
+{
+    decoder->message = message;
+    snprintf(message, FT_MESSAGE, "out of memory");
+    return item->raw ? from_raw(decoder, item) : from_jpeg(decoder, item);
+}
+
+/* --- single files --------------------------------------------------------------------------- */
+
+/* Decodes a whole JPEG to pixels [height, width, 3], strictly: to `out`, or to nowhere if that is NULL.
+ * Sets height and width first; if `capacity` bytes are too few for the pixels, that is all it does
+ * (then returns 1). 0: decoded. -1: no good JPEG, the reason in `message`. */
+FT_API int ft_jpeg_decode(const uint8_t *src, int64_t size, uint8_t *out, int64_t capacity,
+                          int32_t *height, int32_t *width, char message[FT_MESSAGE])
+{
+    ft_decoder *decoder = ft_decoder_new();
+    if (!decoder) {
+        snprintf(message, FT_MESSAGE, "out of memory");
+        return -1;
+    }
+    decoder->message = message;
+    if (setjmp(decoder->jump)) {
+        ft_decoder_free(decoder);
+        return -1;
+    }
+    struct jpeg_decompress_struct *jpeg = &decoder->jpeg;
+    begin(decoder, src, size);
+    *height = (int32_t)jpeg->image_height;
+    *width = (int32_t)jpeg->image_width;
+    if (out && capacity < 3LL * *height * *width) {
+        ft_decoder_free(decoder);
+        return 1;
+    }
+    jpeg_start_decompress(jpeg);
+    size_t stride = 3 * (size_t)jpeg->output_width;
+    uint8_t *spare = ft_grow(&decoder->ring, stride);
+    if (!spare)
+        refuse(decoder, "out of memory");
+    while (jpeg->output_scanline < jpeg->output_height) {
+        JSAMPROW to = out ? out + jpeg->output_scanline * stride : spare;
+        jpeg_read_scanlines(jpeg, &to, 1);
+    }
+    jpeg_finish_decompress(jpeg);
+    ft_decoder_free(decoder);
+    return 0;
+}
