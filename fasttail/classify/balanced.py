@@ -42,7 +42,7 @@ def train_balanced(
         for epoch in range(optim.epochs):
             plan = TrainEpoch(
                 split,
-                p_C=probabilities(epoch),
+                p_C=probabilities,
                 view=View.whole(out_px=1),
                 seed=config.seed,
                 epoch=epoch,

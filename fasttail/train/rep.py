@@ -60,7 +60,7 @@ def train(
     def epoch_plan(epoch: int) -> TrainEpoch:
         return TrainEpoch(
             split,
-            p_C=probabilities(epoch),
+            p_C=probabilities,
             view=view,
             seed=config.seed,
             epoch=epoch,

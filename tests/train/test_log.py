@@ -1,0 +1,41 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fasttail.train.log import Meter, RunLog
+
+
+def test_a_loss_that_is_not_finite_names_its_step_and_samples() -> None:
+    meter = Meter()
+    for step, loss in enumerate([1.0, 0.5, float("nan"), 2.0]):
+        meter.add(torch.tensor(loss), torch.tensor([10 * step, 10 * step + 1]), wait_s=0.0)
+    with pytest.raises(FloatingPointError, match=r"nan at step 102;.*\[20, 21\]"):
+        meter.read(last_step=103)
+
+
+def test_the_meter_starts_anew_after_each_reading() -> None:
+    meter = Meter()
+    meter.add(torch.tensor(4.0), torch.arange(5), wait_s=0.0)
+    assert meter.read(0)["loss"] == 4.0
+    meter.add(torch.tensor(1.0), torch.arange(5), wait_s=0.0)
+    meter.add(torch.tensor(2.0), torch.arange(5), wait_s=0.0)
+    assert meter.read(2)["loss"] == 1.5
+
+
+def test_every_line_of_the_log_is_an_object(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    for _ in range(2):  # a resumed run goes on writing
+        with RunLog(path, enabled=True, tensorboard=False) as log:
+            log.write("note", text="a")
+            log.scalars("train", 3, loss=0.5)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["kind"] for line in lines] == ["note", "train"] * 2
+    assert lines[1]["loss"] == 0.5
+
+
+def test_processes_but_the_main_one_write_nothing(tmp_path: Path) -> None:
+    with RunLog(tmp_path / "log.jsonl", enabled=False, tensorboard=True) as log:
+        log.scalars("train", 3, loss=0.5)
+    assert not list(tmp_path.iterdir())
