@@ -15,10 +15,12 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError
@@ -141,6 +143,18 @@ def open_run(directory: Path) -> Run:
         dataset=about["dataset"],
         class_names=tuple(about["class_names"]),
     )
+
+
+@contextmanager
+def discarded_if_refused(run: Run, *, new: bool) -> Iterator[None]:
+    """Takes a `new` run's directory away again if the block ends in a `UserError` before the first
+    line of the log: the mistake mended, the same command works as it stands."""
+    try:
+        yield
+    except UserError:
+        if new and not (run.log_path.exists() and run.log_path.stat().st_size):
+            shutil.rmtree(run.dir)
+        raise
 
 
 def wait_for(directory: Path, name: str = "run.json") -> Run:

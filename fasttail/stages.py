@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fasttail import classify, models, recipes, rundir, shards
+from fasttail import classify, engines, models, recipes, rundir, shards
 from fasttail.classify import Stage
 from fasttail.compute import Compute, pick, process_group, wait_for_all
 from fasttail.config import TrainConfig
 from fasttail.console import Reporter
 from fasttail.errors import UserError, unknown
 from fasttail.models.weights import load_into
+from fasttail.plan import TrainEpoch, samplers
 from fasttail.rundir import Run
 from fasttail.shards import Shards
 from fasttail.train import rep
 from fasttail.train.checkpoint import save_weights
+from fasttail.views import train_view
 from fasttail.world import World
 
 STAGES = ("rep", "cls")
@@ -76,7 +78,11 @@ def _train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
         _refuse_changes(options, run)
     else:
         run = _new_run(options, world)
-    with _shards_of(run) as opened, _computing(run, world) as compute:
+    with (
+        rundir.discarded_if_refused(run, new=not options.resume and world.is_main),
+        _shards_of(run) as opened,
+        _computing(run, world) as compute,
+    ):
         _announce(run, opened, compute, world, reporter)
         if run.model_path.exists():
             reporter.say(f"{run.dir}: stage 1 has ended here before")
@@ -164,7 +170,8 @@ def _new_run(options: TrainOptions, world: World) -> Run:
         split = opened.split("train")
         image_px = int(max(split.heights_N.max(), split.widths_N.max()))
         recipe = options.config or recipes.for_dataset(opened.meta.name, image_px)
-        config = _configure(options, recipes.load(recipe, options.settings))
+        config = _configure(options, recipes.load(recipe))
+        _check_fit(config, opened, world)
         name = f"{opened.dir.name}-{config.model.backbone}-{config.sampler.replace(':', '-')}"
         directory = options.run or rundir.RUNS / name
         if not world.is_main:
@@ -177,6 +184,31 @@ def _new_run(options: TrainOptions, world: World) -> Run:
             dataset=opened.meta.name,
             class_names=opened.class_names,
         )
+
+
+def _check_fit(config: TrainConfig, opened: Shards, world: World) -> None:
+    """Names and sizes that would fail later are refused before there is a run directory."""
+    split = opened.split("train")
+    models.check_name(config.model.backbone)
+    if config.data.engine not in engines.names():
+        raise unknown("engine", config.data.engine, engines.names())
+    samplers.parse(config.classify.sampler, config.classify.crt.epochs)
+    if config.optim.batch_size > len(split):
+        raise UserError(
+            f"{opened.dir}: a batch of {config.optim.batch_size} is more than the {len(split)} "
+            f"training images: give a smaller one with --set optim.batch_size=N"
+        )
+    TrainEpoch(
+        split,
+        p_C=samplers.schedule(config.sampler, split.counts_C, config.optim.epochs),
+        view=train_view(config.data),
+        seed=config.seed,
+        epoch=0,
+        batch_size=config.optim.batch_size,
+        rank=world.rank,
+        world_size=world.size,
+        draws=config.draws,
+    )
 
 
 def _configure(options: TrainOptions, config: TrainConfig) -> TrainConfig:

@@ -1,5 +1,5 @@
 """Backbones that return features, and the recognizer: a backbone with a classifier on top."""
 
-from fasttail.models.recognizer import BACKBONES, Recognizer, build
+from fasttail.models.recognizer import BACKBONES, Recognizer, build, check_name
 
-__all__ = ["BACKBONES", "Recognizer", "build"]
+__all__ = ["BACKBONES", "Recognizer", "build", "check_name"]

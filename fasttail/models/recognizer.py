@@ -65,8 +65,13 @@ class Recognizer(nn.Module):
             part.requires_grad_(True)
 
 
-def build(name: str, num_classes: int) -> Recognizer:
-    """A recognizer with fresh weights. `UserError` if the backbone has no such name."""
+def check_name(name: str) -> None:
+    """`UserError` if there is no backbone of that name."""
     if name not in BACKBONES:
         raise unknown("backbone", name, BACKBONES)
+
+
+def build(name: str, num_classes: int) -> Recognizer:
+    """A recognizer with fresh weights. `UserError` if there is no backbone of that name."""
+    check_name(name)
     return Recognizer(BACKBONES[name](), num_classes)
