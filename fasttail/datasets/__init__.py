@@ -26,13 +26,18 @@ def names() -> tuple[str, ...]:
     return tuple(_MODULES)
 
 
+def check_name(name: str) -> None:
+    """Raises `UserError` that names the choices if there is no such data set."""
+    if name not in _MODULES:
+        raise unknown("data set", name, _MODULES)
+
+
 def index(name: str, source: Path | None, cfg: ConvertConfig) -> Index:
     """The images and labels of a data set that lies in the folder (or file) `source`.
 
     Raises `UserError` for an unknown name and for whatever is wrong with the source.
     """
-    if name not in _MODULES:
-        raise unknown("data set", name, _MODULES)
+    check_name(name)
     module = import_module(f"fasttail.datasets.{_MODULES[name]}")
     if _MODULES[name] in _NEEDS_NAME:
         return module.index(source, cfg, name=name)

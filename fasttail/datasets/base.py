@@ -22,6 +22,7 @@ from fasttail.errors import UserError
 
 # Files whose content is stored byte for byte if it is what the name says.
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
+MAX_FILE_BYTES = 1 << 30  # a larger file is no image
 # What is looked for in folders. A file with another name is no image of the data set.
 IMAGE_SUFFIXES = (
     *JPEG_SUFFIXES,
@@ -94,6 +95,8 @@ class FileImages:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
                 raise OSError("no regular file")
+            if found.st_size > MAX_FILE_BYTES:
+                raise OSError(f"{found.st_size} bytes: too large for an image")
             if self.inside and Path(path).is_symlink():
                 real = Path(path).resolve()
                 if not real.is_relative_to(self.root.resolve()):
@@ -126,7 +129,7 @@ class FileImages:
         # Threads are for network file systems, where each answer takes its time.
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(look, range(0, n, 4096)))
-        return Facts(bytes_N, plain_N & (stamp_N >= 0), stamp_N)
+        return Facts(bytes_N, plain_N & (stamp_N >= 0) & (bytes_N <= MAX_FILE_BYTES), stamp_N)
 
 
 def _read_all(fd: int, size: int) -> bytes:

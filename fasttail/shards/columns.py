@@ -1,0 +1,35 @@
+"""The columns of the class-index table, and what their values mean. Light: workers import it."""
+
+import hashlib
+
+import numpy as np
+
+JPG, RAW = 0, 1
+
+# The table's columns, one .npy file each: N samples, C classes.
+COLUMNS = {
+    "indptr": np.dtype("<i8"),  # [C + 1]: class c's samples are samples[indptr[c]:indptr[c + 1]]
+    "samples": np.dtype("<i8"),  # [N]: sample ids grouped by class
+    "labels": np.dtype("<i4"),  # [N]
+    "heights": np.dtype("<i4"),  # [N], pixels
+    "widths": np.dtype("<i4"),  # [N], pixels
+    "modes": np.dtype("u1"),  # [N]: JPG or RAW
+    "parts": np.dtype("<i4"),  # [N]: which of the split's files
+    "offsets": np.dtype("<i8"),  # [N]: where in it, bytes
+    "sizes": np.dtype("<i8"),  # [N], bytes
+    "crc32": np.dtype("<u4"),  # [N], of those bytes
+    "names": np.dtype("u1"),  # [bytes]: the source names, one after the other
+    "name_starts": np.dtype("<i8"),  # [N + 1]
+}
+# The columns that say what a sample is, wherever it lies.
+CONTENT = ("labels", "heights", "widths", "modes", "sizes", "crc32")
+
+
+def digest(*pieces: np.ndarray | str | bytes) -> str:
+    """SHA-256 of arrays and texts, each with its length, so that no two sequences collide."""
+    h = hashlib.sha256()
+    for piece in pieces:
+        data = piece.encode() if isinstance(piece, str) else memoryview(piece).cast("B")
+        h.update(len(data).to_bytes(8, "little"))
+        h.update(data)
+    return h.hexdigest()

@@ -1,0 +1,127 @@
+"""What `fasttail convert`, `verify` and `index` do around the work itself: places, progress, words."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from fasttail import datasets
+from fasttail.config import ConvertConfig
+from fasttail.errors import UserError
+from fasttail.shards.convert import convert
+from fasttail.shards.reader import Shards
+from fasttail.world import World
+
+
+def data_root() -> Path:
+    """Where data sets are looked for unless a command is told otherwise."""
+    return Path(os.environ.get("FASTTAIL_DATA", "data"))
+
+
+def shards_root() -> Path:
+    """Where shards are kept unless a command is told otherwise."""
+    return Path(os.environ.get("FASTTAIL_SHARDS", "shards"))
+
+
+def run_convert(name: str, source: Path | None, out: Path | None, options: dict[str, Any]) -> None:
+    """`fasttail convert`: `options` are those of `ConvertConfig` that were given."""
+    cfg = config_from(options)
+    datasets.check_name(name)
+    if source is None and (data_root() / name).exists():
+        source = data_root() / name
+    console = Console(stderr=True)
+    with stopped_politely():
+        if World.from_env().is_main:
+            console.print(f"{name}: looking for images" + (f" in {source}" if source else ""))
+        index = datasets.index(name, source, cfg)
+        out = out or shards_root() / index.name
+        with _bar(console) as progress:
+            shards = convert(index, out, cfg, progress)
+    if World.from_env().is_main:
+        _say(console, shards)
+
+
+def config_from(options: dict[str, Any]) -> ConvertConfig:
+    """The configuration with these values, None meaning the default. Raises `UserError`."""
+    try:
+        return ConvertConfig(**{k: v for k, v in options.items() if v is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-")
+        raise UserError(f"{option} {first['input']!r}: {first['msg']}") from None
+
+
+@contextmanager
+def stopped_politely() -> Iterator[None]:
+    """Ctrl-C, and a scheduler's SIGTERM, end with a line that says what becomes of the work."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(
+            "fasttail: stopped; nothing unfinished has a final name, and the same command goes on "
+            "from the parts that are finished",
+            file=sys.stderr,
+        )
+        raise SystemExit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Callable[[str, int, int], None] | None]:
+    if not World.from_env().is_main:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("images"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            progress.update(task, description=what, completed=done, total=total)
+
+        yield show
+
+
+def _say(console: Console, shards: Shards) -> None:
+    for name, split in shards.meta.splits.items():
+        parts = f" in {len(split.parts)} parts" if len(split.parts) > 1 else ""
+        size = sum(part.bytes for part in split.parts)
+        console.print(f"  {name}: {split.samples:,} images, {size / 1e6:,.1f} MB{parts}")
+    for note in shards.meta.notes:
+        console.print(f"  {note}")
+    for split, n in shards.meta.rejected.items():
+        console.print(f"  {split}: {n} bad images left out, listed in {shards.dir}/rejected.csv")
+    if raw := shards.meta.raw:
+        console.print(
+            f"  kept as pixels: {raw.images:,} images of the smallest classes, "
+            f"{raw.share_of_draws['class']:.0%} of class-balanced and "
+            f"{raw.share_of_draws['sqrt']:.0%} of square-root draws"
+        )
+    console.print(f"{shards.dir} is ready: fasttail train --stage rep --shards {shards.dir}")

@@ -1,0 +1,327 @@
+"""Converting: an `Index` becomes shards. It may be killed at any time; the next run goes on.
+
+    facts of the source files -> a plan: parts, chunks, slots          (parts.py)
+    every part: its chunks are read, checked and written by workers    (pool.py, worker.py)
+        what had no slot is appended, header and allocation table written, fsync, rename
+    the table of every split, then dataset.json                        (finish.py)
+
+Several processes, started by torchrun, take the chunks of each part in turn, and the first of them
+finishes the files: the bytes are those that one process would have written.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fasttail.config import ConvertConfig
+from fasttail.datasets.base import ArrayImages, Facts, Index, SplitIndex
+from fasttail.datasets.names import Names
+from fasttail.errors import UserError
+from fasttail.shards import atomic, finish, format, parts, tailraw
+from fasttail.shards.columns import digest
+from fasttail.shards.containers import Container, container
+from fasttail.shards.image import Rule
+from fasttail.shards.parts import Part
+from fasttail.shards.pool import Pool, WriteError
+from fasttail.shards.ranks import Ranks
+from fasttail.shards.reader import Shards
+from fasttail.shards.reader import open as open_shards
+from fasttail.shards.workdir import PartRows, WorkDir
+from fasttail.shards.worker import ABSENT, ROW, Done, Task
+
+MEASURED_IMAGES = 4096  # of train, where mean and std have to be measured
+Progress = Callable[[str, int, int], None]  # what is being done, so many images of so many
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """One split before it is converted. `raw_N`: images of the tail that are kept as pixels."""
+
+    name: str
+    index: SplitIndex
+    facts: Facts
+    raw_N: np.ndarray
+    measured_N: np.ndarray
+    bounds: list[tuple[int, int]]
+
+
+def convert(
+    index: Index, out: Path, cfg: ConvertConfig, progress: Progress | None = None
+) -> Shards:
+    """Writes `index` to the folder `out` and opens it.
+
+    Raises `UserError` if images are bad (and `on_bad` is "fail"), the disk is full, another
+    conversion runs there, or `out` holds other shards already.
+    """
+    work = WorkDir(Path(out))
+    with Ranks() as ranks:
+        if ranks.is_main:
+            with work.held():
+                return _Conversion(index, work, cfg, ranks, progress).run()
+        return _Conversion(index, work, cfg, ranks, None).run()
+
+
+class _Conversion:
+    def __init__(
+        self,
+        index: Index,
+        work: WorkDir,
+        cfg: ConvertConfig,
+        ranks: Ranks,
+        progress: Progress | None,
+    ) -> None:
+        self.index = index
+        self.work = work
+        self.cfg = cfg
+        self.ranks = ranks
+        self.progress = progress
+        self.container: Container = container(cfg.format)
+        self.rule = Rule(
+            check=cfg.check,
+            exif=cfg.exif,
+            max_side=cfg.max_side,
+            jpeg_quality=cfg.jpeg_quality,
+            raw_below_px=cfg.raw_below_px,
+            max_pixels=cfg.max_pixels,
+        )
+        cores = len(os.sched_getaffinity(0))
+        self.jobs = cfg.jobs or max(1, cores // ranks.world.local_size)
+        self.done = self.total = 0
+
+    def run(self) -> Shards:
+        with Pool(self.jobs, self.rule, self.container, self.cfg.image_timeout_s) as pool:
+            try:
+                return self._run(pool)
+            except (WriteError, OSError) as error:
+                cause = error.error if isinstance(error, WriteError) else error
+                raise atomic.explain(cause, self.work.out) from error
+            finally:
+                self._clean_up()
+
+    def _run(self, pool: Pool) -> Shards:
+        self.ranks.barrier()  # the first rank has made the folder
+        plans = [self._plan(name, split, pool) for name, split in self.index.splits.items()]
+        names = {plan.name: self._names(plan.index) for plan in plans}
+        keys = {
+            (plan.name, number): self._key(plan, bounds, names[plan.name])
+            for plan in plans
+            for number, bounds in enumerate(plan.bounds)
+        }
+        key = digest(
+            *keys.values(),
+            self.cfg.on_bad,
+            json.dumps([self.index.name, self.index.class_names, self.index.mean, self.index.std]),
+        )
+        if self._is_there(key):
+            if self.ranks.is_main:
+                self.work.remove()
+            return open_shards(self.work.out)
+        self.total = sum(len(plan.index.labels_N) for plan in plans)
+        results: dict[str, list[PartRows]] = {}
+        for plan in plans:
+            results[plan.name] = []
+            for number, bounds in enumerate(plan.bounds):
+                rows = self._part(plan, number, bounds, keys[plan.name, number], pool)
+                results[plan.name].append(rows)
+        if self.ranks.is_main:
+            finish.finish(self.index, self.work, self.cfg, results, names, key)
+        self.ranks.barrier()
+        return open_shards(self.work.out)
+
+    # --- planning -------------------------------------------------------------------------------
+
+    def _plan(self, name: str, split: SplitIndex, pool: Pool) -> SplitPlan:
+        facts = split.images.facts()
+        n = len(split.labels_N)
+        measured_N = np.zeros(n, bool)
+        raw_N = np.zeros(n, bool)
+        if name == "train":
+            if self.index.mean is None:
+                measured_N[:: max(1, -(-n // MEASURED_IMAGES))] = True
+            if self.cfg.raw_budget is not None:
+                raw_N = tailraw.choose(
+                    split.labels_N,
+                    self.cfg.raw_budget,
+                    lambda ids: self._dimensions(split, ids, pool),
+                )
+        # These decide about every image, so that none is expected to go in as it is.
+        if self.cfg.max_side is not None or self.cfg.exif == "apply":
+            facts = Facts(facts.bytes_N, np.zeros(n, bool), facts.stamp_N)
+        return SplitPlan(
+            name, split, facts, raw_N, measured_N, parts.divide(facts, self.cfg.part_size)
+        )
+
+    def _dimensions(self, split: SplitIndex, ids: np.ndarray, pool: Pool) -> np.ndarray:
+        found = np.zeros((len(ids), 2), np.int64)
+        none = np.zeros(0)
+
+        def tasks() -> Iterator[Task]:
+            for start in range(0, len(ids), parts.CHUNK_IMAGES):
+                which = ids[start : start + parts.CHUNK_IMAGES]
+                images = split.images.pick(which)
+                labels = split.labels_N[which]
+                yield Task(
+                    start,
+                    "",
+                    "",
+                    0,
+                    images,
+                    0,
+                    labels,
+                    none,
+                    none,
+                    none,
+                    none,
+                    only_dimensions=True,
+                )
+
+        def take(task: Task, done: Done) -> None:
+            rows = done.rows_K
+            found[task.number : task.number + len(rows), 0] = rows["height"]
+            found[task.number : task.number + len(rows), 1] = rows["width"]
+
+        pool.run(tasks(), take)
+        return found
+
+    @staticmethod
+    def _names(split: SplitIndex) -> Names:
+        paths = getattr(split.images, "paths", None)
+        if isinstance(paths, Names):
+            return paths
+        return Names.of(split.images.name(i) for i in range(len(split.labels_N)))
+
+    def _key(self, plan: SplitPlan, bounds: tuple[int, int], names: Names) -> str:
+        """Changes when a part would come out differently."""
+        a, b = bounds
+        settings = [format.VERSION, self.container.suffix, asdict(self.rule), bounds]
+        text = names.text[names.starts[a] : names.starts[b]]
+        return digest(
+            json.dumps(settings),
+            np.ascontiguousarray(text),
+            np.diff(names.starts[a : b + 1]),
+            plan.facts.bytes_N[a:b],
+            plan.facts.stamp_N[a:b],
+            plan.index.labels_N[a:b],
+            plan.raw_N[a:b],
+            plan.measured_N[a:b],
+        )
+
+    def _is_there(self, key: str) -> bool:
+        """Whether `out` holds exactly these shards. Raises `UserError` if it holds others."""
+        out = self.work.out
+        if not (out / format.META_FILE).exists():
+            return False
+        if format.read_meta(out).made.get("key") != key:
+            raise UserError(
+                f"{out} holds shards already, of other images or settings: choose another --out, or "
+                "remove it"
+            )
+        return True
+
+    # --- one part -------------------------------------------------------------------------------
+
+    def _part(
+        self, plan: SplitPlan, number: int, bounds: tuple[int, int], key: str, pool: Pool
+    ) -> PartRows:
+        file = format.part_name(plan.name, number, self.container.suffix)
+        record = self.work.record(file, None)
+        known = self.work.load(record, key)
+        whole = known is not None and finish.is_whole(self.work.out / file, known)
+        # Every rank looks for itself; they must agree, whatever their file system shows them.
+        if all(self.ranks.gather(whole)) and known is not None:
+            self._advance(plan.name, len(known.rows_K))
+            return known
+        layout = parts.plan(
+            plan.name,
+            number,
+            bounds,
+            plan.facts,
+            plan.raw_N,
+            self.container,
+            pixels=isinstance(plan.index.images, ArrayImages),
+        )
+        return self._write_part(plan, layout, file, key, pool)
+
+    def _write_part(self, plan: SplitPlan, part: Part, file: str, key: str, pool: Pool) -> PartRows:
+        path = self.work.temporary(file)
+        if self.ranks.is_main:
+            record = self.work.record(file, None)
+            record.unlink(missing_ok=True)
+            finish.need_space(self.work, part.end)
+            self.work.clear_spools()
+            path.unlink(missing_ok=True)
+            path.touch()
+        self.ranks.barrier()
+        rank = self.ranks.world.rank
+        rows = PartRows(np.zeros(part.stop - part.start, ROW))
+
+        def take(task: Task, done: Done) -> None:
+            a = task.number
+            rows.rows_K[a : a + len(done.rows_K)] = done.rows_K
+            rows.rejected += [(a + k, why) for k, why in done.rejected]
+            rows.add_counts(done.kinds, done.sums)
+            self._advance(plan.name, len(done.rows_K) * self.ranks.world.size)
+
+        pool.run(self._tasks(plan, part, path), take)
+        if self.ranks.world.size > 1:
+            finish.fsync(path)
+            self.work.save(self.work.record(file, rank), key, rows)
+            self.ranks.barrier()
+            if self.ranks.is_main:
+                rows = self._merge(file, key, rows)
+        rows.rejected.sort()
+        if self.ranks.is_main:
+            if (rows.rows_K["state"] == ABSENT).any():
+                raise RuntimeError(f"{file}: images are missing")
+            if self.cfg.on_bad == "skip" or not rows.rejected:
+                finish.finish_part(self.work, part, file, rows, plan.index.labels_N, self.container)
+                self.work.save(self.work.record(file, None), key, rows)
+            else:
+                path.unlink()
+        self.ranks.barrier()
+        return rows
+
+    def _tasks(self, plan: SplitPlan, part: Part, path: Path) -> Iterator[Task]:
+        for a, b in self.ranks.mine(part.chunks):
+            ids = np.arange(part.start + a, part.start + b)
+            yield Task(
+                number=a,
+                part=str(path),
+                spool=str(self.work.spool(part, a)),
+                images=plan.index.images.pick(ids),
+                first=part.start + a,
+                labels_K=plan.index.labels_N[ids],
+                slots_K=part.slots_K[a:b],
+                rooms_K=part.rooms_K[a:b],
+                raw_K=plan.raw_N[ids],
+                measured_K=plan.measured_N[ids],
+            )
+
+    def _merge(self, file: str, key: str, mine: PartRows) -> PartRows:
+        for rank in range(1, self.ranks.world.size):
+            path = self.work.record(file, rank)
+            other = self.work.load(path, key)
+            if other is None:
+                raise UserError(f"{path} is not there: do all nodes see the same folder?")
+            there = other.rows_K["state"] != ABSENT
+            mine.rows_K[there] = other.rows_K[there]
+            mine.rejected += other.rejected
+            mine.add_counts(other.kinds, other.sums)
+            path.unlink()
+        return mine
+
+    def _advance(self, what: str, images: int) -> None:
+        self.done = min(self.done + images, self.total)
+        if self.progress is not None:
+            self.progress(what, self.done, self.total)
+
+    def _clean_up(self) -> None:
+        """What is of no use to the next run makes room at once."""
+        if self.ranks.is_main and self.work.path.is_dir():
+            self.work.clear_spools()
+            for path in self.work.path.glob(f"*{self.container.suffix}"):
+                path.unlink()

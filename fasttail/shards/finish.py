@@ -1,0 +1,302 @@
+"""Finishing what workers have written: a part, then the tables and dataset.json."""
+
+import csv
+import errno
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from fasttail import __version__
+from fasttail.config import ConvertConfig
+from fasttail.datasets.base import Index
+from fasttail.datasets.names import Names
+from fasttail.errors import UserError
+from fasttail.shards import atomic, table, tailraw
+from fasttail.shards.columns import CONTENT, RAW, digest
+from fasttail.shards.containers import Container, container
+from fasttail.shards.format import (
+    FORMAT,
+    META_FILE,
+    REJECTED_FILE,
+    VERSION,
+    Meta,
+    PartMeta,
+    RawMeta,
+    SplitMeta,
+    part_name,
+)
+from fasttail.shards.parts import Part
+from fasttail.shards.workdir import PartRows, WorkDir
+from fasttail.shards.worker import REJECTED, SPOOL
+
+_SHOWN = 10
+Three = tuple[float, float, float]
+
+
+def need_space(work: WorkDir, size: int) -> None:
+    """Raises `UserError` if so many bytes can't be written."""
+    free = work.free_bytes()
+    if size > free:
+        raise UserError(
+            f"{work.out}: the next part takes {_mib(size)}, only {_mib(free)} are free: make room, "
+            "then run the same command again: it takes up the finished parts"
+        )
+
+
+def fsync(path: Path) -> None:
+    """All that was written to a file is on disk afterwards."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def finish_part(
+    work: WorkDir, part: Part, file: str, rows: PartRows, labels_N: np.ndarray, container: Container
+) -> None:
+    """Appends the spooled images, writes what surrounds them, and gives the file its name.
+
+    `rows` then say where in the part each image lies. A part whose images were all rejected is not
+    written.
+    """
+    rows_K = rows.rows_K
+    path = work.temporary(file)
+    keep_K = rows_K["state"] != REJECTED
+    if not keep_K.any():
+        path.unlink()
+        return
+    fd = os.open(path, os.O_RDWR)
+    try:
+        end = _append_spooled(work, fd, part, rows_K, container)
+        columns = columns_of(rows_K[keep_K], labels_N[part.start : part.stop][keep_K])
+        rows.file_bytes = container.finish(fd, end, columns)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    atomic.rename(path, work.out / file)
+
+
+def _append_spooled(
+    work: WorkDir, fd: int, part: Part, rows_K: np.ndarray, container: Container
+) -> int:
+    """Moves the images without a slot behind the slots, in their order. Returns where they end."""
+    cursor = part.end
+    for a, b in part.chunks:
+        spool = work.spool(part, a)
+        if not spool.exists():
+            continue
+        source = os.open(spool, os.O_RDONLY)
+        try:
+            for k in a + np.flatnonzero(rows_K["state"][a:b] == SPOOL):
+                row = rows_K[k]  # a view: what is set here stays
+                lead, size = int(row["lead"]), int(row["size"])
+                room = container.room(size, int(row["mode"])) or lead + size
+                start = container.place(cursor, room)
+                _copy(source, int(row["at"]), fd, start, room)
+                row["at"] = start
+                cursor = start + room
+        finally:
+            os.close(source)
+        spool.unlink()
+    return cursor
+
+
+def _copy(source: int, at: int, target: int, to: int, size: int) -> None:
+    while size:
+        try:
+            done = os.copy_file_range(source, target, size, at, to)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            done = os.pwrite(target, os.pread(source, min(size, 1 << 24), at), to)
+        if not done:
+            raise OSError(errno.EIO, "a spool file is shorter than it was")
+        at, to, size = at + done, to + done, size - done
+
+
+def columns_of(rows: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """The table's columns, but for parts and names, of stored images."""
+    return {
+        "labels": labels.astype(np.int32),
+        "heights": rows["height"],
+        "widths": rows["width"],
+        "modes": rows["mode"],
+        "offsets": rows["at"] + rows["lead"],
+        "sizes": rows["size"],
+        "crc32": rows["crc32"],
+    }
+
+
+def is_whole(path: Path, rows: PartRows) -> bool:
+    """Whether a finished part is still there."""
+    if not rows.file_bytes:
+        return not path.exists()
+    return path.is_file() and path.stat().st_size == rows.file_bytes
+
+
+def finish(
+    index: Index,
+    work: WorkDir,
+    cfg: ConvertConfig,
+    results: Mapping[str, list[PartRows]],
+    names: Mapping[str, Names],
+    key: str,
+) -> None:
+    """Writes every split's table, then dataset.json, and removes `.convert/`.
+
+    Raises `UserError` if images are bad and `on_bad` is "fail", or a class of train has none left.
+    """
+    rejected = _report_rejected(index, work, cfg, results, names)
+    splits: dict[str, SplitMeta] = {}
+    contents: list[str] = []
+    raw = None
+    for split, parts in results.items():
+        rows = np.concatenate([part.rows_K for part in parts])
+        keep = rows["state"] != REJECTED
+        labels = index.splits[split].labels_N[keep]
+        if split == "train":
+            _refuse_lost_classes(index, labels)
+        if not keep.any():
+            continue
+        columns = columns_of(rows[keep], labels)
+        part_of = np.repeat(np.arange(len(parts)), [len(part.rows_K) for part in parts])[keep]
+        columns["parts"] = np.unique(part_of, return_inverse=True)[1]
+        kept_names = names[split] if keep.all() else names[split].pick(np.flatnonzero(keep))
+        columns["names"], columns["name_starts"] = kept_names.text, kept_names.starts
+        digests = table.write(work.out / f"{split}.index", columns, len(index.class_names))
+        suffix = container(cfg.format).suffix
+        metas = []
+        for number, part in enumerate(parts):
+            inside = part_of == number
+            if inside.any():
+                here = {name: columns[name][inside] for name in (*CONTENT, "offsets")}
+                metas.append(
+                    PartMeta(
+                        file=part_name(split, number, suffix),
+                        bytes=part.file_bytes,
+                        samples=int(inside.sum()),
+                        digest=table.part_digest(here),
+                    )
+                )
+        splits[split] = SplitMeta(samples=len(labels), parts=tuple(metas), columns=digests)
+        contents += [split, table.content_digest(columns)]
+        if split == "train" and cfg.raw_budget is not None:
+            raw = _raw_meta(cfg.raw_budget, columns)
+    mean, std = _mean_std(index, results["train"])
+    meta = Meta(
+        format=FORMAT,
+        version=VERSION,
+        written_by=f"fasttail {__version__}",
+        container=cfg.format,
+        name=index.name,
+        class_names=index.class_names,
+        mean=mean,
+        std=std,
+        splits=splits,
+        digest=digest(*index.class_names, *contents),
+        made={"key": key, **_settings(cfg)},
+        notes=index.notes,
+        rejected=rejected,
+        kinds={split: _sum_kinds(parts) for split, parts in results.items()},
+        raw=raw,
+    )
+    with atomic.whole_file(work.out / META_FILE) as file:
+        file.write(meta.model_dump_json(indent=1).encode() + b"\n")
+    work.remove()
+
+
+def _settings(cfg: ConvertConfig) -> dict[str, str | int | float | bool | None]:
+    """What of the configuration shows in the result."""
+    names = (
+        *("seed", "imbalance", "val_fraction", "max_side", "exif", "check", "on_bad"),
+        *("jpeg_quality", "raw_below_px", "max_pixels", "part_size"),
+    )
+    return {name: getattr(cfg, name) for name in names}
+
+
+def _sum_kinds(parts: list[PartRows]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for part in parts:
+        for kind, n in part.kinds.items():
+            total[kind] = total.get(kind, 0) + n
+    return dict(sorted(total.items()))
+
+
+def _report_rejected(
+    index: Index,
+    work: WorkDir,
+    cfg: ConvertConfig,
+    results: Mapping[str, list[PartRows]],
+    names: Mapping[str, Names],
+) -> dict[str, int]:
+    """Writes rejected.csv; returns how many of each split. Raises as `finish` says."""
+    lines: list[tuple[str, str, str, str]] = []
+    counts: dict[str, int] = {}
+    for split, parts in results.items():
+        start = 0
+        for part in parts:
+            for k, why in part.rejected:
+                label = int(index.splits[split].labels_N[start + k])
+                lines.append((split, names[split][start + k], index.class_names[label], why))
+                counts[split] = counts.get(split, 0) + 1
+            start += len(part.rows_K)
+    path = work.out / REJECTED_FILE
+    path.unlink(missing_ok=True)
+    if not lines:
+        return counts
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("split", "image", "class", "reason"))
+    writer.writerows(lines)
+    with atomic.whole_file(path) as file:
+        file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+    if cfg.on_bad == "fail":
+        shown = "".join(f"\n  {name}: {why}" for _, name, _, why in lines[:_SHOWN])
+        more = f"\n  ... and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+        raise UserError(
+            f"{len(lines)} bad images, all listed in {path}:{shown}{more}\n"
+            "Mend or remove them, or leave them out with --on-bad skip"
+        )
+    return counts
+
+
+def _refuse_lost_classes(index: Index, labels: np.ndarray) -> None:
+    lost = np.flatnonzero(np.bincount(labels, minlength=len(index.class_names)) == 0)
+    if len(lost):
+        raise UserError(
+            f"every image of class {index.class_names[lost[0]]!r} in train is bad"
+            + (f" (and of {len(lost) - 1} more classes)" if len(lost) > 1 else "")
+            + f": see {REJECTED_FILE}, and mend them or take the class out"
+        )
+
+
+def _mean_std(index: Index, train: list[PartRows]) -> tuple[Three, Three]:
+    if index.mean is not None and index.std is not None:
+        return index.mean, index.std
+    sums = np.array([part.sums for part in train], object).sum(axis=0)
+    pixels = sums[0] * 255
+    mean = [sums[1 + c] / pixels for c in range(3)]
+    std = [max(sums[4 + c] / (pixels * 255) - mean[c] ** 2, 1e-8) ** 0.5 for c in range(3)]
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+
+
+def _raw_meta(budget: int | str, columns: Mapping[str, np.ndarray]) -> RawMeta:
+    raw_N = columns["modes"] == RAW
+    return RawMeta(
+        budget=budget,
+        images=int(raw_N.sum()),
+        bytes=int(columns["sizes"][raw_N].sum()),
+        share_of_images=float(raw_N.mean()),
+        share_of_draws={
+            "class": tailraw.share_of_draws(columns["labels"], raw_N, 0.0),
+            "sqrt": tailraw.share_of_draws(columns["labels"], raw_N, 0.5),
+        },
+    )
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):,.0f} MiB"

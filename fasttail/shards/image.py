@@ -1,0 +1,276 @@
+"""One image on its way in: checked, re-encoded only where it has to be, shrunk where it is asked for.
+
+    a JPEG that every decoder reads   -> the file, byte for byte
+    anything else of up to 64 px      -> its pixels
+    anything else                     -> a JPEG, quality 95, 4:4:4
+
+The stored form never depends on the image's class, but for `raw`: there the pixels are stored that
+decoding the JPEG gives, which is what a decoder hands on anyway. `prepare` is a pure function, so
+that any process may do it. Source of the colour rules: Pillow's `convert("RGB")`, by which the
+published pipelines read (alpha is dropped, not blended).
+"""
+
+import io
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from fasttail.shards import jpeg
+from fasttail.shards.columns import JPG, RAW
+from fasttail.shards.jpeg import BadImage
+
+# What Pillow may try. Left out on purpose: EPS (runs Ghostscript), WMF, video, and other rare parsers.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
+MAX_SIDE = 65500  # of a JPEG; the .beton header has 16 bits
+MAX_RAW_BYTES = 8 << 20  # a larger image is not kept as pixels: it would not fit a page of .beton
+BIG_PIXELS = 16_000_000  # only one process at a time decodes an image of more than this
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is asked of every image: see `ConvertConfig`, whose words these are."""
+
+    check: str
+    exif: str
+    max_side: int | None
+    jpeg_quality: int
+    raw_below_px: int
+    max_pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An image as it is stored. `kind`: "as is", "raw", or what it was when it is re-encoded."""
+
+    mode: int
+    height: int
+    width: int
+    data: bytes
+    kind: str
+
+
+Big = Callable[[int], AbstractContextManager[None]]
+
+
+def prepare(source: bytes | np.ndarray, rule: Rule, *, raw: bool, big: Big) -> Stored:
+    """The stored form of an image: a file's bytes, or pixels uint8 [H, W, 3].
+
+    `raw`: as pixels, if it is no larger than `MAX_RAW_BYTES`. `big(pixels)` is held while an image
+    of that many pixels is decoded. Raises `BadImage`.
+    """
+    stored = _prepare(source, rule, big)
+    if raw and stored.mode == JPG and stored.height * stored.width * 3 <= MAX_RAW_BYTES:
+        pixels = pixels_of(stored.mode, stored.height, stored.width, stored.data)
+        return Stored(RAW, stored.height, stored.width, pixels.tobytes(), "raw")
+    return stored
+
+
+def _prepare(source: bytes | np.ndarray, rule: Rule, big: Big) -> Stored:
+    if isinstance(source, np.ndarray):
+        _check_size(source.shape[0], source.shape[1], rule)
+        return _encode(Image.fromarray(source), rule, "pixels")
+    if not source:
+        raise BadImage("an empty file")
+    if not jpeg.is_jpeg(source):
+        return _convert(source, rule, big)
+    header = jpeg.read_header(source)
+    _check_size(header.height, header.width, rule)
+    shrinks = rule.max_side is not None and max(header.height, header.width) > rule.max_side
+    turns = rule.exif == "apply" and jpeg.orientation(source, header.exif) != 1
+    if not header.plain or shrinks or turns:
+        return _convert(source, rule, big)
+    if not jpeg.has_end(source):
+        raise BadImage(f"JPEG ends at byte {len(source)} without an end marker: truncated")
+    if rule.check == "decode":
+        with big(header.height * header.width):
+            check_jpeg(source)
+    return Stored(JPG, header.height, header.width, source, "as is")
+
+
+def dimensions(source: bytes | np.ndarray, rule: Rule) -> tuple[int, int]:
+    """Height and width that an image will be stored with, from its header. Raises `BadImage`."""
+    if isinstance(source, np.ndarray):
+        height, width = source.shape[:2]
+    elif jpeg.is_jpeg(source):
+        header = jpeg.read_header(source)
+        height, width = header.height, header.width
+        if rule.exif == "apply" and jpeg.orientation(source, header.exif) >= 5:
+            height, width = width, height
+    else:
+        image = _open(source)
+        width, height = image.size
+        if rule.exif == "apply" and _orientation(image) >= 5:
+            height, width = width, height
+    _check_size(height, width, rule)
+    return shrunk_size(height, width, rule.max_side)
+
+
+def check_jpeg(data: bytes) -> None:
+    """Decodes all of a JPEG's entropy-coded data. Raises `BadImage`.
+
+    At an eighth of its size: every bit still goes through the entropy decoder, which is what notices
+    damage, while the inverse DCT and the colours, which can't fail, cost next to nothing.
+    """
+    image = _open(data)
+    image.draft("L", (max(1, image.width // 8), max(1, image.height // 8)))
+    _load(image)
+
+
+def pixels_of(mode: int, height: int, width: int, data: bytes | np.ndarray) -> np.ndarray:
+    """The pixels uint8 [H, W, 3] of a stored image: libjpeg's slow-integer DCT, smooth upsampling.
+
+    Raises `BadImage`.
+    """
+    if mode == RAW:
+        return np.frombuffer(data, np.uint8).reshape(height, width, 3)
+    image = _open(bytes(data))
+    _load(image)
+    pixels = np.asarray(image.convert("RGB"))
+    if pixels.shape != (height, width, 3):
+        raise BadImage(f"decodes to {pixels.shape[1]}x{pixels.shape[0]}, not {width}x{height}")
+    return pixels
+
+
+def _check_size(height: int, width: int, rule: Rule) -> None:
+    if height * width > rule.max_pixels:
+        raise BadImage(
+            f"{width}x{height} is more than {rule.max_pixels / 1e6:g} million pixels (max_pixels)"
+        )
+    if max(height, width) > MAX_SIDE:
+        raise BadImage(f"{width}x{height}: a side of more than {MAX_SIDE} pixels")
+    if not height or not width:
+        raise BadImage(f"{width}x{height}: no pixels")
+
+
+def _convert(source: bytes, rule: Rule, big: Big) -> Stored:
+    image = _open(source)
+    kind = f"{image.format} {image.mode}"
+    _check_size(image.height, image.width, rule)
+    with big(image.height * image.width):
+        turn = _orientation(image) if rule.exif == "apply" else 1
+        _load(image)
+        image = _to_rgb(image)
+        if turn in _TURNS:
+            image = image.transpose(_TURNS[turn])
+        return _encode(image, rule, kind)
+
+
+def _encode(image: Image.Image, rule: Rule, kind: str) -> Stored:
+    height, width = shrunk_size(image.height, image.width, rule.max_side)
+    if (height, width) != (image.height, image.width):
+        image = Image.fromarray(shrink_area(np.asarray(image), height, width))
+    if max(height, width) <= rule.raw_below_px:
+        return Stored(RAW, height, width, image.tobytes(), "raw")
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=rule.jpeg_quality, subsampling=0)
+    return Stored(JPG, height, width, out.getvalue(), kind)
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Image.open(io.BytesIO(data), formats=_FORMATS)
+    # Pillow's parsers of hostile files raise whatever Python raises.
+    except Exception as error:  # noqa: BLE001
+        raise BadImage(f"no image: {_reason(error)}") from None
+
+
+def _load(image: Image.Image) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.load()
+    except Exception as error:  # noqa: BLE001 - as above
+        raise BadImage(f"does not decode: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "its content is of no format that is read"
+    if isinstance(error, MemoryError):
+        return "it takes more memory than a process may use"
+    return f"{error}" or type(error).__name__
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = image.getexif().get(0x0112, 1)
+    except Exception:  # noqa: BLE001 - EXIF that makes no sense is no EXIF
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB. 16-bit samples lose their lower byte; Pillow by itself would clip them."""
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I"):
+        grey_HW = np.asarray(image).astype(np.int64)
+        if grey_HW.min() < 0 or grey_HW.max() > 0xFFFF:
+            raise BadImage(f"pixels of {grey_HW.min()}..{grey_HW.max()}: no 16-bit image")
+        return Image.fromarray((grey_HW >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise BadImage("floating-point pixels: what is white is not defined")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return image.convert("RGB")
+    except (ValueError, OSError) as error:
+        raise BadImage(f"{image.mode} pixels: {error}") from None
+
+
+def shrunk_size(height: int, width: int, max_side: int | None) -> tuple[int, int]:
+    """The size with its longer side at most `max_side`, proportions kept, at least 1."""
+    longer = max(height, width)
+    if max_side is None or longer <= max_side:
+        return height, width
+    return (
+        max(1, (height * max_side + longer // 2) // longer),
+        max(1, (width * max_side + longer // 2) // longer),
+    )
+
+
+def shrink_area(image_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Shrinks uint8 [H, W, C] so that every pixel is the mean of the area it covers.
+
+    Source pixels that are covered in part count in part (OpenCV's INTER_AREA does the same;
+    Pillow's BOX takes each whole or not at all, which shows at factors below 2).
+    """
+    rows = _area_axis(image_HWC, height)
+    both = _area_axis(rows.transpose(1, 0, 2), width).transpose(1, 0, 2)
+    return np.clip(np.rint(both), 0, 255).astype(np.uint8)
+
+
+def _area_axis(image: np.ndarray, out: int) -> np.ndarray:
+    """float32 mean over equal stretches of the first axis."""
+    n = image.shape[0]
+    if n == out:
+        return image.astype(np.float32)
+    step = n / out
+    edges = np.minimum(np.arange(out + 1) * step, n)
+    first = np.minimum(np.floor(edges[:-1]).astype(np.int64), n - 1)
+    total = np.zeros((out, *image.shape[1:]), np.float32)
+    for k in range(int(np.ceil(step)) + 1):
+        row = first + k
+        covered = np.minimum(edges[1:], row + 1) - np.maximum(edges[:-1], row)
+        weight = (np.maximum(covered, 0) / step).astype(np.float32)
+        total += weight[:, None, None] * image[np.minimum(row, n - 1)]
+    return total

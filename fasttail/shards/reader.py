@@ -1,0 +1,198 @@
+"""Reading shards: `open(dir)` -> `Shards`, `.split("train")` -> `Split`.
+
+Everything big is memory-mapped, so opening costs nothing and processes on one machine share it.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from fasttail.datasets.names import Names
+from fasttail.errors import UserError, unknown
+from fasttail.shards.columns import COLUMNS
+from fasttail.shards.format import Meta, SplitMeta, read_meta
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A converted data set. `meta` is what its dataset.json says."""
+
+    dir: Path
+    meta: Meta
+
+    @property
+    def name(self) -> str:
+        return self.meta.name
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.meta.class_names
+
+    @property
+    def digest(self) -> str:
+        """Identifies the data set's content."""
+        return self.meta.digest
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        return tuple(self.meta.splits)
+
+    def split(self, name: str) -> "Split":
+        """One split. Raises `UserError` that names those there are."""
+        if name not in self.meta.splits:
+            raise unknown(f"split of {self.dir}", name, self.meta.splits)
+        return Split(self.dir, name, self.meta.splits[name], self.meta.class_names)
+
+
+def open(folder: Path | str) -> Shards:
+    """The shards in a folder. Raises `UserError` if there are none, or of another version."""
+    folder = Path(folder)
+    return Shards(folder, read_meta(folder))
+
+
+class Split:
+    """One split: N samples, C classes. Arrays are memory-mapped and read-only.
+
+    Cheap to pickle: another process maps the files again.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, meta: SplitMeta, class_names: tuple[str, ...]
+    ) -> None:
+        self.dir = folder
+        self.name = name
+        self.meta = meta
+        self.class_names = class_names
+        self._columns: dict[str, np.ndarray] = {}
+        self._parts: dict[int, np.ndarray] = {}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Split, (self.dir, self.name, self.meta, self.class_names)
+
+    def __len__(self) -> int:
+        return self.meta.samples
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def indptr_C1(self) -> np.ndarray:
+        """int64 [C + 1]: class c's samples are `samples_N[indptr_C1[c]:indptr_C1[c + 1]]`."""
+        return self.column("indptr")
+
+    @property
+    def samples_N(self) -> np.ndarray:
+        """int64 [N]: sample ids grouped by class, ascending within each."""
+        return self.column("samples")
+
+    @property
+    def labels_N(self) -> np.ndarray:
+        """int32 [N], by sample id, as all that follow."""
+        return self.column("labels")
+
+    @property
+    def heights_N(self) -> np.ndarray:
+        """int32 [N], pixels."""
+        return self.column("heights")
+
+    @property
+    def widths_N(self) -> np.ndarray:
+        """int32 [N], pixels."""
+        return self.column("widths")
+
+    @property
+    def modes_N(self) -> np.ndarray:
+        """uint8 [N]: 0 a JPEG file, 1 raw RGB pixels."""
+        return self.column("modes")
+
+    @property
+    def parts_N(self) -> np.ndarray:
+        """int32 [N]: which of `part_paths`."""
+        return self.column("parts")
+
+    @property
+    def offsets_N(self) -> np.ndarray:
+        """int64 [N]: where in its part, bytes."""
+        return self.column("offsets")
+
+    @property
+    def sizes_N(self) -> np.ndarray:
+        """int64 [N], bytes."""
+        return self.column("sizes")
+
+    @property
+    def crc32_N(self) -> np.ndarray:
+        """uint32 [N], of those bytes."""
+        return self.column("crc32")
+
+    @cached_property
+    def counts_C(self) -> np.ndarray:
+        """int64 [C]: samples of each class."""
+        return np.diff(self.indptr_C1)
+
+    @cached_property
+    def part_paths(self) -> tuple[Path, ...]:
+        return tuple(self.dir / part.file for part in self.meta.parts)
+
+    def column(self, name: str) -> np.ndarray:
+        """One column of the table, memory-mapped. Raises `UserError` if it is not what it was."""
+        if name not in self._columns:
+            path = self.dir / f"{self.name}.index" / f"{name}.npy"
+            try:
+                column = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise UserError(f"{path}: {error}: {_advice(self.dir)}") from None
+            n = {"indptr": self.num_classes + 1, "name_starts": len(self) + 1}.get(name, len(self))
+            if column.dtype != COLUMNS[name] or (name != "names" and column.shape != (n,)):
+                raise UserError(
+                    f"{path}: {column.dtype} {list(column.shape)}, not {COLUMNS[name]} [{n}]: "
+                    + _advice(self.dir)
+                )
+            self._columns[name] = column
+        return self._columns[name]
+
+    def part_bytes(self, part: int) -> np.ndarray:
+        """All bytes of a part, uint8, memory-mapped.
+
+        Raises `UserError` if the file is missing or has another size than it had.
+        """
+        if part not in self._parts:
+            path, known = self.part_paths[part], self.meta.parts[part].bytes
+            try:
+                content = np.memmap(path, np.uint8, mode="r")
+            except (OSError, ValueError) as error:
+                raise UserError(f"{path}: {error}: {_advice(self.dir)}") from None
+            if len(content) != known:
+                raise UserError(
+                    f"{path}: {len(content)} bytes, but it was written with {known}: "
+                    + _advice(self.dir)
+                )
+            self._parts[part] = content.view(np.ndarray)
+        return self._parts[part]
+
+    def bytes(self, i: int) -> np.ndarray:
+        """Sample i's bytes, uint8, a view: a JPEG file (mode 0), or pixels [H * W * 3] (mode 1)."""
+        start = int(self.offsets_N[i])
+        return self.part_bytes(int(self.parts_N[i]))[start : start + int(self.sizes_N[i])]
+
+    def where(self, i: int) -> str:
+        """`train-00000.beton: sample 812 (class 40 'apple')`, for error messages."""
+        label = int(self.labels_N[i])
+        file = self.part_paths[int(self.parts_N[i])].name
+        return f"{file}: sample {i} (class {label} {self.class_names[label]!r})"
+
+    def source_name(self, i: int) -> str:
+        """Where the image came from."""
+        return Names(self.column("names"), self.column("name_starts"))[i]
+
+    def close(self) -> None:
+        """Forgets the maps; they end when nobody holds an array of them any more."""
+        self._parts.clear()
+        self._columns.clear()
+
+
+def _advice(folder: Path) -> str:
+    return f'run "fasttail verify {folder}"'

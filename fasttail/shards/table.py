@@ -1,0 +1,58 @@
+"""The class-index table: for every class its samples, for every sample where its bytes are."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from fasttail.shards import atomic
+from fasttail.shards.columns import COLUMNS, CONTENT, digest
+
+
+def group_by_class(labels_N: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """(indptr int64 [C + 1], samples int64 [N]): ids by class, ascending within a class."""
+    indptr = np.zeros(num_classes + 1, np.int64)
+    np.cumsum(np.bincount(labels_N, minlength=num_classes), out=indptr[1:])
+    # numpy sorts 16-bit keys by radix: linear in N.
+    keys_N = labels_N.astype(np.uint16) if num_classes <= 1 << 16 else labels_N
+    return indptr, np.argsort(keys_N, kind="stable").astype(np.int64, copy=False)
+
+
+def write(folder: Path, columns: Mapping[str, np.ndarray], num_classes: int) -> dict[str, str]:
+    """Writes the table of one split; returns every column's SHA-256.
+
+    `columns`: all of `COLUMNS` but indptr and samples, which are made here. The folder appears under
+    its name only when all of it is on disk.
+    """
+    indptr, samples = group_by_class(columns["labels"], num_classes)
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    _remove(temporary)
+    temporary.mkdir(parents=True)
+    digests = {}
+    for name, dtype in COLUMNS.items():
+        column = {"indptr": indptr, "samples": samples}.get(name)
+        column = columns[name] if column is None else column
+        column = np.ascontiguousarray(column, dtype)
+        with atomic.whole_file(temporary / f"{name}.npy") as file:
+            np.save(file, column, allow_pickle=False)
+        digests[name] = digest(column)
+    _remove(folder)
+    atomic.rename(temporary, folder)
+    return digests
+
+
+def content_digest(columns: Mapping[str, np.ndarray]) -> str:
+    """Identifies the samples of a split, wherever they are stored."""
+    return digest(*(np.ascontiguousarray(columns[c], COLUMNS[c]) for c in CONTENT))
+
+
+def part_digest(columns: Mapping[str, np.ndarray]) -> str:
+    """Identifies a part: its samples and their places in it."""
+    return digest(*(np.ascontiguousarray(columns[c], COLUMNS[c]) for c in (*CONTENT, "offsets")))
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_dir():
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()

@@ -1,0 +1,112 @@
+"""`.convert/` in the folder of the shards: what is not finished, and what is known of what is.
+
+lock                  held by the conversion that is running
+train-00000.beton     a part that is being written
+spool-4096            images of the chunk that begins at its image 4096, whose place in the
+                      part is not known yet
+train-00000.R.npz     rank R's rows of that part, while the other ranks work on theirs
+train-00000.npz       the rows of a finished part: the next run need not make it again
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from fasttail.errors import UserError
+from fasttail.shards import atomic
+from fasttail.shards.format import WORK_DIR, part_name
+from fasttail.shards.parts import Part
+from fasttail.shards.worker import ROW
+
+
+@dataclass
+class PartRows:
+    """What became of the K images of a part. `sums`: see `worker.Done`."""
+
+    rows_K: np.ndarray
+    rejected: list[tuple[int, str]] = field(default_factory=list)  # (place in the part, why)
+    kinds: dict[str, int] = field(default_factory=dict)
+    sums: list[int] = field(default_factory=lambda: [0] * 7)
+    file_bytes: int = 0  # of the finished part; 0 if it has no image left
+
+    def add_counts(self, kinds: dict[str, int], sums: list[int] | tuple[int, ...]) -> None:
+        for kind, n in kinds.items():
+            self.kinds[kind] = self.kinds.get(kind, 0) + n
+        self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)]
+
+
+class WorkDir:
+    """Paths in `.convert/`, and the records of parts in it."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.path = out / WORK_DIR
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Makes the folder and keeps other conversions out.
+
+        Raises `UserError` if one is running or the folder can't be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / "lock").open("wb")
+        except OSError as error:
+            raise atomic.explain(error, self.out) from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another fasttail convert is writing to {self.out}: wait for it, or choose "
+                    "another --out"
+                ) from None
+            yield
+
+    def temporary(self, file: str) -> Path:
+        return self.path / file
+
+    def spool(self, part: Part, chunk_start: int) -> Path:
+        return self.path / f"{part_name(part.split, part.number, '')}.spool-{chunk_start}"
+
+    def clear_spools(self) -> None:
+        for path in self.path.glob("*.spool-*"):
+            path.unlink(missing_ok=True)
+
+    def record(self, file: str, rank: int | None) -> Path:
+        """Where the rows of a part are kept: of a finished one, or one rank's of an unfinished."""
+        return self.path / (f"{file}.npz" if rank is None else f"{file}.{rank}.npz")
+
+    def save(self, path: Path, key: str, rows: PartRows) -> None:
+        about = {"key": key, "rejected": rows.rejected, "kinds": rows.kinds, "sums": rows.sums}
+        about["file_bytes"] = rows.file_bytes
+        text = np.frombuffer(json.dumps(about).encode(), np.uint8)
+        with atomic.whole_file(path) as file:
+            np.savez(file, rows=rows.rows_K, about=text)
+
+    def load(self, path: Path, key: str) -> PartRows | None:
+        """What `save` wrote under the same key, or None."""
+        try:
+            with np.load(path, allow_pickle=False) as saved:
+                about = json.loads(saved["about"].tobytes())
+                rows_K = saved["rows"]
+        except (OSError, ValueError, KeyError, EOFError):
+            return None  # not there, or another version's: the part is made again
+        if about.get("key") != key or rows_K.dtype != ROW:
+            return None
+        rejected = [(int(k), str(why)) for k, why in about["rejected"]]
+        return PartRows(rows_K, rejected, about["kinds"], about["sums"], about["file_bytes"])
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path)
+
+    def free_bytes(self) -> int:
+        found = os.statvfs(self.path)
+        return found.f_bavail * found.f_frsize
