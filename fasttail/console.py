@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,9 +20,9 @@ COLUMNS = {
     "many": "many",
     "medium": "medium",
     "few": "few",
-    "all_micro": "all (micro)",
-    "all_macro": "all (macro)",
-    "worst": "worst class",
+    "all_micro": "all",
+    "all_macro": "macro",
+    "worst": "worst",
 }
 
 
@@ -37,17 +38,19 @@ class Reporter:
         self._err.print(line, markup=False)
 
     def table(self, rows: Sequence[Mapping[str, Any]], title: str) -> None:
-        """The rows of metrics.json as a table, in percent; a dash where a group has no classes."""
-        table = Table(title=title, title_justify="left")
+        """The rows of metrics.json as a table, in percent; a dash where a group has no classes. What
+        there is to say of a row stands below."""
+        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         table.add_column("method")
-        table.add_column("split")
         for header in COLUMNS.values():
             table.add_column(header, justify="right")
-        table.add_column("note")
         for row in rows:
             cells = ["-" if row[key] is None else f"{row[key]:.1f}" for key in COLUMNS]
-            table.add_row(row["method"], row["split"], *cells, row.get("note", ""))
+            table.add_row(row["method"], *cells)
         self._out.print(table)
+        for row in rows:
+            if row["note"]:
+                self._out.print(f"  {row['method']}: {row['note']}", markup=False)
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator["Bar"]:

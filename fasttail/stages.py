@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,13 +62,13 @@ def evaluate(
     world = World.from_env()
     reporter = reporter or Reporter(quiet=not world.is_main)
     run = rundir.open_run(run_dir or rundir.only_run())
-    with _shards_of(run) as opened:
-        opened.split(split_name)  # says which there are, before any work is done
-        with _computing(run, world) as compute:
-            model = rep.load_model(run, compute)
-            stage = Stage(run, model, opened, world, compute, reporter)
-            rows = classify.score_heads(classify.saved_heads(stage), stage, split_name)
-            _show(rows, run, world, reporter)
+    opened = _shards_of(run)
+    opened.split(split_name)  # says which there are, before any work is done
+    with _computing(run, world) as compute:
+        model = rep.load_model(run, compute)
+        stage = Stage(run, model, opened, world, compute, reporter)
+        rows = classify.score_heads(classify.saved_heads(stage), stage, split_name)
+        _show(rows, run, world, reporter)
     return rows
 
 
@@ -78,9 +78,9 @@ def _train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
         _refuse_changes(options, run)
     else:
         run = _new_run(options, world)
+    opened = _shards_of(run)
     with (
         rundir.discarded_if_refused(run, new=not options.resume and world.is_main),
-        _shards_of(run) as opened,
         _computing(run, world) as compute,
     ):
         _announce(run, opened, compute, world, reporter)
@@ -117,7 +117,8 @@ def _train_cls(options: TrainOptions, world: World, reporter: Reporter) -> Run:
     else:
         run = rundir.open_run(options.run or rundir.only_run())
     run = run.with_config(_configure(options, run.config))
-    with _shards_of(run) as opened, _computing(run, world) as compute:
+    opened = _shards_of(run)
+    with _computing(run, world) as compute:
         model = rep.load_model(run, compute)
         stage = Stage(run, model, opened, world, compute, reporter)
         if world.is_main:
@@ -166,24 +167,24 @@ def shards_dir(dataset: str | None, given: Path | None) -> Path:
 
 
 def _new_run(options: TrainOptions, world: World) -> Run:
-    with closing(shards.open(shards_dir(options.dataset, options.shards))) as opened:
-        split = opened.split("train")
-        image_px = int(max(split.heights_N.max(), split.widths_N.max()))
-        recipe = options.config or recipes.for_dataset(opened.meta.name, image_px)
-        config = _configure(options, recipes.load(recipe))
-        _check_fit(config, opened, world)
-        name = f"{opened.dir.name}-{config.model.backbone}-{config.sampler.replace(':', '-')}"
-        directory = options.run or rundir.RUNS / name
-        if not world.is_main:
-            return rundir.wait_for(directory)
-        return rundir.create(
-            directory,
-            config,
-            shards_dir=opened.dir,
-            shards_digest=opened.digest,
-            dataset=opened.meta.name,
-            class_names=opened.class_names,
-        )
+    opened = shards.open(shards_dir(options.dataset, options.shards))
+    split = opened.split("train")
+    image_px = int(max(split.heights_N.max(), split.widths_N.max()))
+    recipe = options.config or recipes.for_dataset(opened.name, image_px)
+    config = _configure(options, recipes.load(recipe))
+    _check_fit(config, opened, world)
+    name = f"{opened.dir.name}-{config.model.backbone}-{config.sampler.replace(':', '-')}"
+    directory = options.run or rundir.RUNS / name
+    if not world.is_main:
+        return rundir.wait_for(directory)
+    return rundir.create(
+        directory,
+        config,
+        shards_dir=opened.dir,
+        shards_digest=opened.digest,
+        dataset=opened.name,
+        class_names=opened.class_names,
+    )
 
 
 def _check_fit(config: TrainConfig, opened: Shards, world: World) -> None:
@@ -268,17 +269,16 @@ def _run_from(options: TrainOptions, init: Path, world: World, reporter: Reporte
     return run
 
 
-@contextmanager
-def _shards_of(run: Run) -> Iterator[Shards]:
+def _shards_of(run: Run) -> Shards:
     """A run's shards. `UserError` if they are not those it was begun with."""
-    with closing(shards.open(run.shards_dir)) as opened:
-        if opened.digest != run.shards_digest:
-            raise UserError(
-                f"{run.shards_dir}: these are not the shards that {run.dir} was begun with "
-                f"(digest {opened.digest[:12]}, not {run.shards_digest[:12]}): "
-                "convert them again as before, or begin a new run"
-            )
-        yield opened
+    opened = shards.open(run.shards_dir)
+    if opened.digest != run.shards_digest:
+        raise UserError(
+            f"{run.shards_dir}: these are not the shards that {run.dir} was begun with "
+            f"(digest {opened.digest[:12]}, not {run.shards_digest[:12]}): "
+            "convert them again as before, or begin a new run"
+        )
+    return opened
 
 
 @contextmanager
@@ -308,7 +308,13 @@ def _announce(run: Run, opened: Shards, compute: Compute, world: World, reporter
 
 
 def _show(rows: Sequence[dict[str, Any]], run: Run, world: World, reporter: Reporter) -> None:
+    """Keeps all rows, and shows those of the last split: test, where there is one."""
     if world.is_main:
         run.add_rows(rows)
-        reporter.table(rows, f"{run.dataset}: accuracy in % ({run.metrics_path})")
+        last = rows[-1]["split"]
+        images = rows[-1]["images"]
+        reporter.table(
+            [row for row in rows if row["split"] == last],
+            f"{run.dataset}: accuracy in % on {last} ({images:,} images)",
+        )
     wait_for_all(world)

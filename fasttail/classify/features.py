@@ -100,8 +100,8 @@ def _extract(
         for batch in engine.run(plan):
             images = augment(
                 batch,
-                mean=shards.mean,
-                std=shards.std,
+                mean=shards.meta.mean,
+                std=shards.meta.std,
                 dtype=compute.dtype,
                 device=compute.device,
             )

@@ -45,7 +45,11 @@ def score(
     ) as engine:
         for batch in engine.run(plan):
             images = augment(
-                batch, mean=shards.mean, std=shards.std, dtype=compute.dtype, device=compute.device
+                batch,
+                mean=shards.meta.mean,
+                std=shards.meta.std,
+                dtype=compute.dtype,
+                device=compute.device,
             )
             labels_B = batch.labels_B.to(compute.device)
             with compute.autocast():

@@ -32,6 +32,8 @@ from fasttail.train.schedule import learning_rate
 from fasttail.views import train_view
 from fasttail.world import World
 
+SAY_EVERY_S = 10.0  # short epochs don't fill the screen
+
 
 def train(
     run: Run,
@@ -110,9 +112,9 @@ def train(
     # ---- the loop ---------------------------------------------------------------------------
     network = _distributed(model, compute, world)
     forward = torch.compile(network) if config.compute.compile else network
-    mean, std = shards.mean, shards.std
+    mean, std = shards.meta.mean, shards.meta.std
     meter = Meter()
-    saved_s = time.monotonic()
+    saved_s = said_s = time.monotonic()
     best = float("-inf")
     best_epoch = None
     with (
@@ -165,10 +167,12 @@ def train(
                 tally = score(model, shards, "val", config=config, compute=compute, world=world)
                 row = summarize(tally, split.counts_C, config.shots)
                 log.write("val", epoch=epoch, **row)
-                reporter.say(
-                    f"epoch {epoch + 1}/{optim.epochs}: val accuracy {row['all_micro']:.1f} % "
-                    f"over images, {row['all_macro']:.1f} % over classes"
-                )
+                if epoch + 1 == optim.epochs or time.monotonic() - said_s > SAY_EVERY_S:
+                    said_s = time.monotonic()
+                    reporter.say(
+                        f"epoch {epoch + 1}/{optim.epochs}: val accuracy {row['all_micro']:.1f} % "
+                        f"over images, {row['all_macro']:.1f} % over classes"
+                    )
                 if row["all_micro"] > best:
                     best, best_epoch = row["all_micro"], epoch + 1
 
