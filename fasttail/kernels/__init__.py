@@ -1,4 +1,4 @@
-"""The compiled decoder: region decode and resize on libjpeg-turbo, in threads without Python's lock.
+"""The compiled decoder: regions of JPEGs, resized, in threads without Python's lock.
 
 `available()` says whether it was built; everything else raises `KernelMissing` where it was not.
 """

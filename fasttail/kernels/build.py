@@ -1,8 +1,8 @@
 """Builds the decoding kernel: `python -m fasttail.kernels.build [--out DIR]`.
 
 Installing the package does this too (setup.py takes what it needs from here), and goes on without
-the kernel where a compiler or libjpeg-turbo's headers are missing. It can be built afterwards, or on
-another machine of the same kind: `FASTTAIL_KERNEL_DIR` names a folder to take it from.
+the kernel where a compiler or libjpeg-turbo's headers are missing. It can be built afterwards, or
+on another machine of the same kind: `FASTTAIL_KERNEL_DIR` names a folder to take it from.
 
 Only the standard library is imported: this file also runs where the package's needs are not there.
 """
@@ -21,11 +21,9 @@ LIBRARIES = ("jpeg", "m")
 NAME = "_jpeg_roi"
 HERE = Path(__file__).parent
 
-# Contraction would fuse products and sums where the machine can, and pixels would differ by machine.
 FLAGS = (
     "-O3",
     "-std=gnu11",
-    "-ffp-contract=off",
     "-fvisibility=hidden",
     "-pthread",
     "-Wall",

@@ -25,6 +25,8 @@
 /* A progressive file may have any number of scans over all its pixels; real ones have about ten. */
 #define MAX_SCANS 200
 
+#define MIN_COLUMNS 8
+
 struct ft_decoder {
     struct jpeg_decompress_struct jpeg;
     struct jpeg_error_mgr errors;
@@ -214,6 +216,24 @@ static void skip_to(ft_decoder *decoder, int32_t top, uint8_t *spare)
         jpeg_read_scanlines(jpeg, &spare, 1);
 }
 
+/* Restricts decoding to the columns from `left` on, and returns how many decoded ones lie before. */
+static int32_t crop_columns(struct jpeg_decompress_struct *jpeg, int32_t left, int32_t width)
+{
+    int32_t whole = (int32_t)jpeg->output_width;
+    int32_t x0 = left > 0 ? left - 1 : 0;
+    int32_t x1 = left + width < whole ? left + width + 1 : whole;
+    /* In a region of two chroma columns libjpeg-turbo interpolates otherwise than in the image. */
+    if (x1 < x0 + MIN_COLUMNS)
+        x1 = x0 + MIN_COLUMNS < whole ? x0 + MIN_COLUMNS : whole;
+    if (x0 > x1 - MIN_COLUMNS)
+        x0 = x1 > MIN_COLUMNS ? x1 - MIN_COLUMNS : 0;
+    if (x1 - x0 == whole)
+        return left;
+    JDIMENSION first = (JDIMENSION)x0, columns = (JDIMENSION)(x1 - x0);
+    jpeg_crop_scanline(jpeg, &first, &columns);
+    return left - (int32_t)first;
+}
+
 static int from_jpeg(ft_decoder *decoder, const ft_item *item)
 {
     struct jpeg_decompress_struct *jpeg = &decoder->jpeg;
@@ -234,15 +254,7 @@ static int from_jpeg(ft_decoder *decoder, const ft_item *item)
     clip(item, &rows.rows, &top, &left);
     if (rows.rows.height > 0) {
         jpeg_start_decompress(jpeg);
-        JDIMENSION x0 = (JDIMENSION)(left > 0 ? left - 1 : 0);
-        JDIMENSION x1 = (JDIMENSION)(left + rows.rows.width);
-        x1 += x1 < jpeg->output_width;
-        JDIMENSION columns = x1 - x0;
-        if (columns < jpeg->output_width)
-            jpeg_crop_scanline(jpeg, &x0, &columns);
-        else
-            x0 = 0;
-        rows.skip_bytes = 3 * ((size_t)left - x0);
+        rows.skip_bytes = 3 * (size_t)crop_columns(jpeg, left, rows.rows.width);
         rows.stride = 3 * (size_t)jpeg->output_width;
         rows.kept = ft_rows_kept(item->box[2], item->out_h);
         if (rows.kept > rows.rows.height)

@@ -192,7 +192,7 @@ class Pool:
         lengths = {len(array) for array in per_image} | {batch}
         if len(lengths) > 1 or boxes_B4.shape != (batch, 4):
             raise ValueError(f"{out_BHWC.shape=}, {boxes_B4.shape=}, {lengths=}")
-        if batch and not (0 < boxes_B4[:, 2:].min() and boxes_B4[:, 2:].max() <= MAX_SIDE):
+        if batch and not (boxes_B4[:, 2:].min() > 0 and boxes_B4[:, 2:].max() <= MAX_SIDE):
             raise ValueError(f"a box has a side outside 1..{MAX_SIDE}")
         *arrays, flips = per_image
         pool = self._own()
@@ -253,8 +253,8 @@ def _decode(data: np.ndarray, out: np.ndarray | None) -> tuple[int, tuple[int, i
 def jpeg_check(data: bytes | np.ndarray) -> str | None:
     """What is wrong with a JPEG file's bytes, or None if the engine will decode them.
 
-    The whole file is decoded. A warning counts as an error, and so does what the engine refuses: CMYK,
-    arithmetic coding, other than 8 bits a sample, too many pixels or scans.
+    The whole file is decoded. A warning counts as an error, and so does what the engine refuses:
+    CMYK, arithmetic coding, other than 8 bits a sample, too many pixels or scans.
     """
     code, _, reason = _decode(_bytes(data), None)
     return reason if code else None
