@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from zlib import crc32
 
 import numpy as np
 
@@ -171,14 +172,8 @@ class ArrayImages:
         return Facts(
             bytes_N=np.full(n, h * w * 3, np.int64),
             plain_N=np.ones(n, bool),
-            stamp_N=_crc32_each(self.pixels_NHWC),
+            stamp_N=np.array([crc32(image.tobytes()) for image in self.pixels_NHWC], np.int64),
         )
-
-
-def _crc32_each(pixels_NHWC: np.ndarray) -> np.ndarray:
-    from zlib import crc32
-
-    return np.array([crc32(np.ascontiguousarray(image)) for image in pixels_NHWC], np.int64)
 
 
 @dataclass(frozen=True)

@@ -91,10 +91,15 @@ class Beton:
     def finish(self, fd: int, end: int, columns: dict[str, np.ndarray]) -> int:
         """Writes what surrounds the images, which reach up to `end`; returns the file's size."""
         head, table = self.surroundings(end, columns)
-        _write(fd, head, 0)
-        _write(fd, table, end)
+        write_all(fd, head, 0)
+        write_all(fd, table, end)
         os.ftruncate(fd, end + len(table))
         return end + len(table)
+
+    def companion(
+        self, columns: dict[str, np.ndarray], keys_N: np.ndarray
+    ) -> tuple[str, bytes] | None:
+        return None
 
     def surroundings(self, end: int, columns: dict[str, np.ndarray]) -> tuple[bytes, bytes]:
         """(header, descriptions and metadata; allocation table) for samples in their order."""
@@ -141,7 +146,8 @@ def _up(value: int, step: int) -> int:
     return -(-value // step) * step
 
 
-def _write(fd: int, data: bytes, at: int) -> None:
+def write_all(fd: int, data: bytes, at: int) -> None:
+    """`pwrite`, however many turns it takes."""
     view = memoryview(data)
     while view:
         written = os.pwrite(fd, view, at)

@@ -26,10 +26,13 @@ CONTENT = ("labels", "heights", "widths", "modes", "sizes", "crc32")
 
 
 def digest(*pieces: np.ndarray | str | bytes) -> str:
-    """SHA-256 of arrays and texts, each with its length, so that no two sequences collide."""
+    """SHA-256 of arrays and texts, each with its length, so that no two sequences collide.
+
+    Arrays must be contiguous."""
     h = hashlib.sha256()
     for piece in pieces:
-        data = piece.encode() if isinstance(piece, str) else memoryview(piece).cast("B")
-        h.update(len(data).to_bytes(8, "little"))
+        data = piece.encode("utf-8", "surrogateescape") if isinstance(piece, str) else piece
+        data = memoryview(data)  # type: ignore[arg-type] - arrays have a buffer since numpy 1
+        h.update(data.nbytes.to_bytes(8, "little"))
         h.update(data)
     return h.hexdigest()

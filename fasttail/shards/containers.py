@@ -1,11 +1,13 @@
 """The containers by name, and what each must do."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
 from fasttail.errors import unknown
 from fasttail.shards.beton import Beton
+from fasttail.shards.tar import Tar
 
 
 class Container(Protocol):
@@ -44,10 +46,17 @@ class Container(Protocol):
         """Writes what surrounds the samples, which reach up to `end`; returns the file's size."""
         ...
 
+    def companion(
+        self, columns: dict[str, np.ndarray], keys_N: np.ndarray
+    ) -> tuple[str, bytes] | None:
+        """(suffix, content) of a file to lie beside the part, if there is one. `keys_N`: see
+        `frame`."""
+        ...
+
 
 def container(name: str) -> Container:
     """The container of that name, as in `--format`."""
-    makers = {"beton": Beton}
+    makers: dict[str, Callable[[], Container]] = {"beton": Beton, "tar": Tar}
     if name not in makers:
         raise unknown("format", name, makers)
     return makers[name]()

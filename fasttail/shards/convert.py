@@ -31,7 +31,7 @@ from fasttail.shards.ranks import Ranks
 from fasttail.shards.reader import Shards
 from fasttail.shards.reader import open as open_shards
 from fasttail.shards.workdir import PartRows, WorkDir
-from fasttail.shards.worker import ABSENT, ROW, Done, Task
+from fasttail.shards.worker import ABSENT, ROW, Done, Place, Task
 
 MEASURED_IMAGES = 4096  # of train, where mean and std have to be measured
 Progress = Callable[[str, int, int], None]  # what is being done, so many images of so many
@@ -156,28 +156,15 @@ class _Conversion:
         )
 
     def _dimensions(self, split: SplitIndex, ids: np.ndarray, pool: Pool) -> np.ndarray:
+        """int64 [n, 2]: the heights and widths that images will be stored with; 0 for a bad one."""
         found = np.zeros((len(ids), 2), np.int64)
-        none = np.zeros(0)
 
         def tasks() -> Iterator[Task]:
             for start in range(0, len(ids), parts.CHUNK_IMAGES):
                 which = ids[start : start + parts.CHUNK_IMAGES]
-                images = split.images.pick(which)
-                labels = split.labels_N[which]
-                yield Task(
-                    start,
-                    "",
-                    "",
-                    0,
-                    images,
-                    0,
-                    labels,
-                    none,
-                    none,
-                    none,
-                    none,
-                    only_dimensions=True,
-                )
+                no = np.zeros(len(which), bool)
+                images, labels = split.images.pick(which), split.labels_N[which]
+                yield Task(start, "size", images, labels, raw_K=no, measured_K=no)
 
         def take(task: Task, done: Done) -> None:
             rows = done.rows_K
@@ -230,7 +217,7 @@ class _Conversion:
         file = format.part_name(plan.name, number, self.container.suffix)
         record = self.work.record(file, None)
         known = self.work.load(record, key)
-        whole = known is not None and finish.is_whole(self.work.out / file, known)
+        whole = known is not None and finish.is_whole(self.work.out, known)
         # Every rank looks for itself; they must agree, whatever their file system shows them.
         if all(self.ranks.gather(whole)) and known is not None:
             self._advance(plan.name, len(known.rows_K))
@@ -288,17 +275,21 @@ class _Conversion:
     def _tasks(self, plan: SplitPlan, part: Part, path: Path) -> Iterator[Task]:
         for a, b in self.ranks.mine(part.chunks):
             ids = np.arange(part.start + a, part.start + b)
-            yield Task(
-                number=a,
+            place = Place(
                 part=str(path),
                 spool=str(self.work.spool(part, a)),
-                images=plan.index.images.pick(ids),
                 first=part.start + a,
-                labels_K=plan.index.labels_N[ids],
                 slots_K=part.slots_K[a:b],
                 rooms_K=part.rooms_K[a:b],
+            )
+            yield Task(
+                number=a,
+                kind="store",
+                images=plan.index.images.pick(ids),
+                labels_K=plan.index.labels_N[ids],
                 raw_K=plan.raw_N[ids],
                 measured_K=plan.measured_N[ids],
+                place=place,
             )
 
     def _merge(self, file: str, key: str, mine: PartRows) -> PartRows:

@@ -16,7 +16,7 @@ from fasttail.datasets.names import Names
 from fasttail.errors import UserError
 from fasttail.shards import atomic, table, tailraw
 from fasttail.shards.columns import CONTENT, RAW, digest
-from fasttail.shards.containers import Container, container
+from fasttail.shards.containers import Container
 from fasttail.shards.format import (
     FORMAT,
     META_FILE,
@@ -26,7 +26,6 @@ from fasttail.shards.format import (
     PartMeta,
     RawMeta,
     SplitMeta,
-    part_name,
 )
 from fasttail.shards.parts import Part
 from fasttail.shards.workdir import PartRows, WorkDir
@@ -73,10 +72,15 @@ def finish_part(
     try:
         end = _append_spooled(work, fd, part, rows_K, container)
         columns = columns_of(rows_K[keep_K], labels_N[part.start : part.stop][keep_K])
-        rows.file_bytes = container.finish(fd, end, columns)
+        rows.file, rows.file_bytes = file, container.finish(fd, end, columns)
         os.fsync(fd)
     finally:
         os.close(fd)
+    companion = container.companion(columns, part.start + np.flatnonzero(keep_K))
+    if companion is not None:
+        suffix, content = companion
+        with atomic.whole_file((work.out / file).with_suffix(suffix)) as other:
+            other.write(content)
     atomic.rename(path, work.out / file)
 
 
@@ -93,8 +97,7 @@ def _append_spooled(
         try:
             for k in a + np.flatnonzero(rows_K["state"][a:b] == SPOOL):
                 row = rows_K[k]  # a view: what is set here stays
-                lead, size = int(row["lead"]), int(row["size"])
-                room = container.room(size, int(row["mode"])) or lead + size
+                room = int(row["lead"]) + int(row["size"]) + int(row["trail"])
                 start = container.place(cursor, room)
                 _copy(source, int(row["at"]), fd, start, room)
                 row["at"] = start
@@ -131,10 +134,11 @@ def columns_of(rows: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def is_whole(path: Path, rows: PartRows) -> bool:
+def is_whole(folder: Path, rows: PartRows) -> bool:
     """Whether a finished part is still there."""
-    if not rows.file_bytes:
-        return not path.exists()
+    if not rows.file:
+        return True
+    path = folder / rows.file
     return path.is_file() and path.stat().st_size == rows.file_bytes
 
 
@@ -168,7 +172,6 @@ def finish(
         kept_names = names[split] if keep.all() else names[split].pick(np.flatnonzero(keep))
         columns["names"], columns["name_starts"] = kept_names.text, kept_names.starts
         digests = table.write(work.out / f"{split}.index", columns, len(index.class_names))
-        suffix = container(cfg.format).suffix
         metas = []
         for number, part in enumerate(parts):
             inside = part_of == number
@@ -176,7 +179,7 @@ def finish(
                 here = {name: columns[name][inside] for name in (*CONTENT, "offsets")}
                 metas.append(
                     PartMeta(
-                        file=part_name(split, number, suffix),
+                        file=part.file,
                         bytes=part.file_bytes,
                         samples=int(inside.sum()),
                         digest=table.part_digest(here),

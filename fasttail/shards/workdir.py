@@ -34,9 +34,10 @@ class PartRows:
     rejected: list[tuple[int, str]] = field(default_factory=list)  # (place in the part, why)
     kinds: dict[str, int] = field(default_factory=dict)
     sums: list[int] = field(default_factory=lambda: [0] * 7)
-    file_bytes: int = 0  # of the finished part; 0 if it has no image left
+    file: str = ""  # the finished part; "" if it has no image left
+    file_bytes: int = 0
 
-    def add_counts(self, kinds: dict[str, int], sums: list[int] | tuple[int, ...]) -> None:
+    def add_counts(self, kinds: dict[str, int], sums: list[int]) -> None:
         for kind, n in kinds.items():
             self.kinds[kind] = self.kinds.get(kind, 0) + n
         self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)]
@@ -86,7 +87,7 @@ class WorkDir:
 
     def save(self, path: Path, key: str, rows: PartRows) -> None:
         about = {"key": key, "rejected": rows.rejected, "kinds": rows.kinds, "sums": rows.sums}
-        about["file_bytes"] = rows.file_bytes
+        about |= {"file": rows.file, "file_bytes": rows.file_bytes}
         text = np.frombuffer(json.dumps(about).encode(), np.uint8)
         with atomic.whole_file(path) as file:
             np.savez(file, rows=rows.rows_K, about=text)
@@ -102,7 +103,9 @@ class WorkDir:
         if about.get("key") != key or rows_K.dtype != ROW:
             return None
         rejected = [(int(k), str(why)) for k, why in about["rejected"]]
-        return PartRows(rows_K, rejected, about["kinds"], about["sums"], about["file_bytes"])
+        return PartRows(
+            rows_K, rejected, about["kinds"], about["sums"], about["file"], about["file_bytes"]
+        )
 
     def remove(self) -> None:
         shutil.rmtree(self.path)

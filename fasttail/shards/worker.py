@@ -26,13 +26,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from typing import Literal
 from zlib import crc32
 
 import numpy as np
 
 from fasttail.datasets.base import Images
+from fasttail.shards.columns import RAW
 from fasttail.shards.containers import Container
-from fasttail.shards.image import BIG_PIXELS, Rule, dimensions, pixels_of, prepare
+from fasttail.shards.image import (
+    BIG_PIXELS,
+    Rule,
+    Stored,
+    dimensions,
+    pixels_of,
+    ppm_header,
+    prepare,
+)
 from fasttail.shards.jpeg import BadImage
 
 ABSENT, SLOT, SPOOL, REJECTED = 0, 1, 2, 3
@@ -41,6 +51,7 @@ ROW = np.dtype(
         ("state", "u1"),
         ("mode", "u1"),
         ("lead", "<u2"),  # bytes of framing before the image's own
+        ("trail", "<u2"),  # and after
         ("height", "<i4"),
         ("width", "<i4"),
         ("crc32", "<u4"),
@@ -52,21 +63,32 @@ MAX_ADDRESS_BYTES = 6 << 30  # a decoder that wants more is refused the memory
 
 
 @dataclass(frozen=True)
-class Task:
-    """A chunk of K images of one part. `slots_K`: where each may be written, -1 for nowhere."""
+class Place:
+    """Where a chunk of K images goes. `slots_K`: where each may be written, -1 for nowhere."""
 
-    number: int
     part: str
     spool: str
-    images: Images
     first: int  # the split's number of the chunk's first image
-    labels_K: np.ndarray
     slots_K: np.ndarray
     rooms_K: np.ndarray
+
+
+@dataclass(frozen=True)
+class Task:
+    """A chunk of K images.
+
+    "store": to be written to `place`. "look": they stay where they are, and only what is known of
+    them comes back. "size": only height and width, from the header.
+    """
+
+    number: int
+    kind: Literal["store", "look", "size"]
+    images: Images
+    labels_K: np.ndarray
     raw_K: np.ndarray
     measured_K: np.ndarray
+    place: Place | None = None
     skip: dict[int, str] = field(default_factory=dict)  # images that killed a worker, and how
-    only_dimensions: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,9 +98,9 @@ class Done:
 
     number: int
     rows_K: np.ndarray
-    rejected: tuple[tuple[int, str], ...]
+    rejected: list[tuple[int, str]]
     kinds: dict[str, int]
-    sums: tuple[int, ...]
+    sums: list[int]
 
 
 @dataclass(frozen=True)
@@ -143,78 +165,96 @@ class Worker:
         self._now = (0, 0)
 
     def run(self, task: Task) -> Done | Failed:
+        rows = np.zeros(len(task.labels_K), ROW)
+        done = Done(task.number, rows, [], {}, [0] * 7)
+        do = {"store": self._store, "look": self._look, "size": self._size}[task.kind]
         try:
-            return self._dimensions(task) if task.only_dimensions else self._store(task)
+            for k in range(len(rows)):
+                try:
+                    if k in task.skip:
+                        raise BadImage(task.skip[k])
+                    source = self._read(task, k)
+                    self._decoding(task.number, k)
+                    do(task, k, source, done)
+                except BadImage as error:
+                    rows[k]["state"] = REJECTED
+                    done.rejected.append((k, str(error)))
+                    self._leave_empty(task.place, k)
+                finally:
+                    self.status.set(task.number, k, 0.0)
         except OSError as error:
             return Failed(task.number, error.errno, f"{error}")
         except Exception:  # noqa: BLE001 - it is sent to the parent, which raises it
             return Failed(task.number, None, traceback.format_exc())
         finally:
             self.status.set(task.number, -1, 0.0)
+        return done
 
-    def _store(self, task: Task) -> Done:
-        part = self._file("part", task.part, os.O_WRONLY)
-        rows = np.zeros(len(task.labels_K), ROW)
-        rejected, kinds, sums = [], {}, [0] * 7
-        for k in range(len(rows)):
-            row = rows[k]
-            try:
-                if k in task.skip:
-                    raise BadImage(task.skip[k])
-                source = self._read(task, k)
-                self._decoding(task.number, k)
-                stored = prepare(source, self.rule, raw=bool(task.raw_K[k]), big=self._big)
-                if task.measured_K[k]:
-                    _measure(sums, pixels_of(stored.mode, stored.height, stored.width, stored.data))
-            except BadImage as error:
-                row["state"] = REJECTED
-                rejected.append((k, str(error)))
-                if task.slots_K[k] >= 0:
-                    self._fill(part, int(task.slots_K[k]), int(task.rooms_K[k]))
-                continue
-            finally:
-                self.status.set(task.number, k, 0.0)
-            kinds[stored.kind] = kinds.get(stored.kind, 0) + 1
-            row["mode"], row["height"], row["width"] = stored.mode, stored.height, stored.width
-            row["crc32"], row["size"] = crc32(stored.data), len(stored.data)
-            before, after = self.container.frame(
-                task.first + k,
-                len(stored.data),
-                stored.mode,
-                stored.height,
-                stored.width,
-                int(task.labels_K[k]),
-            )
-            row["lead"] = len(before)
-            total = len(before) + len(stored.data) + len(after)
-            slot, room = int(task.slots_K[k]), int(task.rooms_K[k])
-            if slot >= 0 and total == room:
-                row["state"], row["at"] = SLOT, slot
-                fd = part
-            else:
-                if slot >= 0:
-                    self._fill(part, slot, room)
-                fd = self._file("spool", task.spool, os.O_WRONLY | os.O_CREAT)
-                row["state"] = SPOOL
-                row["at"] = os.lseek(fd, 0, os.SEEK_END)
-            _write(fd, [before, stored.data, after] if before else [stored.data], int(row["at"]))
-        return Done(task.number, rows, tuple(rejected), kinds, tuple(sums))
+    def _store(self, task: Task, k: int, source: bytes | np.ndarray, done: Done) -> None:
+        stored = self._prepare(task, k, source, done)
+        assert task.place is not None
+        place, row = task.place, done.rows_K[k]
+        before, after = self.container.frame(
+            place.first + k,
+            len(stored.data),
+            stored.mode,
+            stored.height,
+            stored.width,
+            int(task.labels_K[k]),
+        )
+        row["lead"], row["trail"] = len(before), len(after)
+        slot = int(place.slots_K[k])
+        if slot >= 0 and len(before) + len(stored.data) + len(after) == place.rooms_K[k]:
+            row["state"], row["at"] = SLOT, slot
+            fd = self._file("part", place.part, os.O_WRONLY)
+        else:
+            self._leave_empty(place, k)
+            fd = self._file("spool", place.spool, os.O_WRONLY | os.O_CREAT)
+            row["state"], row["at"] = SPOOL, os.lseek(fd, 0, os.SEEK_END)
+        self.status.set(task.number, k, 0.0)
+        pieces = [piece for piece in (before, stored.data, after) if piece]
+        _write(fd, pieces, int(row["at"]))
 
-    def _dimensions(self, task: Task) -> Done:
-        rows = np.zeros(len(task.labels_K), ROW)
-        rejected = []
-        for k in range(len(rows)):
-            try:
-                if k in task.skip:
-                    raise BadImage(task.skip[k])
-                source = self._read(task, k)
-                self._decoding(task.number, k)
-                rows[k]["height"], rows[k]["width"] = dimensions(source, self.rule)
-            except BadImage as error:
-                rejected.append((k, str(error)))
-            finally:
-                self.status.set(task.number, k, 0.0)
-        return Done(task.number, rows, tuple(rejected), {}, (0,) * 7)
+    def _look(self, task: Task, k: int, source: bytes | np.ndarray, done: Done) -> None:
+        assert isinstance(source, bytes)
+        header = ppm_header(source)
+        if header is None:
+            stored = self._prepare(task, k, source, done)
+            if stored.kind != "as is":
+                raise BadImage(
+                    "no JPEG that can stay where it is: convert the tar by fasttail convert "
+                    "--dataset webdataset"
+                )
+        else:
+            lead, height, width = header
+            stored = Stored(RAW, height, width, source[lead:], "raw")
+            self._note(task, k, stored, done)
+            done.rows_K[k]["lead"] = lead
+        done.rows_K[k]["state"] = SLOT
+
+    def _size(self, task: Task, k: int, source: bytes | np.ndarray, done: Done) -> None:
+        done.rows_K[k]["height"], done.rows_K[k]["width"] = dimensions(source, self.rule)
+
+    def _prepare(self, task: Task, k: int, source: bytes | np.ndarray, done: Done) -> Stored:
+        stored = prepare(source, self.rule, raw=bool(task.raw_K[k]), big=self._big)
+        self._note(task, k, stored, done)
+        return stored
+
+    def _note(self, task: Task, k: int, stored: Stored, done: Done) -> None:
+        row = done.rows_K[k]
+        row["mode"], row["height"], row["width"] = stored.mode, stored.height, stored.width
+        row["crc32"], row["size"] = crc32(stored.data), len(stored.data)
+        if task.measured_K[k]:
+            _measure(done.sums, pixels_of(stored.mode, stored.height, stored.width, stored.data))
+        done.kinds[stored.kind] = done.kinds.get(stored.kind, 0) + 1
+
+    def _leave_empty(self, place: Place | None, k: int) -> None:
+        """A container may want to know where a slot is not used."""
+        if place is None or place.slots_K[k] < 0:
+            return
+        if filler := self.container.fill(int(place.rooms_K[k])):
+            fd = self._file("part", place.part, os.O_WRONLY)
+            _write(fd, [filler], int(place.slots_K[k]))
 
     def _read(self, task: Task, k: int) -> bytes | np.ndarray:
         self.status.set(task.number, k, 0.0)
@@ -240,10 +280,6 @@ class Worker:
             yield
         finally:
             fcntl.flock(self.lock_fd, fcntl.LOCK_UN)
-
-    def _fill(self, part: int, slot: int, room: int) -> None:
-        if filler := self.container.fill(room):
-            _write(part, [filler], slot)
 
     def _file(self, what: str, path: str, flags: int) -> int:
         opened, fd = self._open.get(what, ("", -1))
