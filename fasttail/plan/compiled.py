@@ -32,6 +32,11 @@ _DIGEST_BYTES = 32
 
 def inline(function: Callable[..., Any]) -> Any:
     """Compiles a small function that kernels call; LLVM puts it in its place there."""
+    return numba.njit(function, nogil=True, error_model="numpy", forceinline=True)
+
+
+def stage(function: Callable[..., Any]) -> Any:
+    """Compiles a loop that kernels call, by itself: on its own LLVM does several turns at once."""
     return numba.njit(function, nogil=True, error_model="numpy")
 
 

@@ -18,9 +18,11 @@ from typing import Protocol
 import numpy as np
 
 from fasttail.plan.compiled import inline, kernel
-from fasttail.plan.permute import low_bits, permute, subkey
+from fasttail.plan.permute import cut, permute_each, permute_run, subkey
 from fasttail.plan.quotas import Probabilities, quotas, shares
 from fasttail.plan.random import below64, key, words
+
+CHUNK = 512  # positions that go through each stage together, within the first-level cache
 
 
 class ClassTable(Protocol):
@@ -84,36 +86,69 @@ class QuotaOrder:
     ) -> None:
         drawn_C, quota_C = quotas(p, total, epoch)
         self.quota_C = quota_C
-        self._indptr_C1, self._samples_N = plain(table.indptr_C1), plain(table.samples_N)
+        self._samples_N = plain(table.samples_N)
         self._lookup = Lookup(np.concatenate([[0], np.cumsum(quota_C)]))
-        self._start_C = plain(drawn_C % np.diff(table.indptr_C1))
-        self._keys = key("order", seed, epoch), key("ring", seed)
+        self._key = key("order", seed, epoch)
+        rows_C = np.empty((len(quota_C), ROW), dtype=np.uint64)
+        class_rows(self._lookup.sums_C1, drawn_C, plain(table.indptr_C1), key("ring", seed), rows_C)
+        self._rows_C = plain(rows_C)
 
     def draw(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         ids_B, classes_B = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
         look = self._lookup
         quota_draws(
-            first, *self._keys, look.sums_C1, look.guide_G, look.shift, self._start_C,
-            self._indptr_C1, self._samples_N, ids_B, classes_B,
+            first, self._key, look.sums_C1, look.guide_G, look.shift,
+            self._rows_C, self._samples_N, ids_B, classes_B,
         )  # fmt: skip
         return ids_B, classes_B
 
 
+# What a draw has to know of its class lies together, in one cache line: uint64 [C, ROW].
+ROW = 8
+SLOT, START, SIZE, FIRST, BITS, ROWS, KEY = range(7)
+
+
 @kernel
-def quota_draws(
-    first, order_key, ring_key, sums_C1, guide_G, shift, start_C, indptr_C1, samples_N, ids_B,
-    classes_B,
-):  # fmt: skip
-    total = sums_C1[-1]
-    bits = low_bits(total)
-    for b in range(len(ids_B)):
-        slot = permute(first + b, total, bits, order_key)
-        c = find(slot, sums_C1, guide_G, shift)
+def class_rows(sums_C1, drawn_C, indptr_C1, ring_key, rows_C):
+    """Fills the table: first slot, where on its ring the class starts, images, first place in the
+    class-index table, and the ring's permutation."""
+    for c in range(len(rows_C)):
         size = indptr_C1[c + 1] - indptr_C1[c]
-        place = (start_C[c] + slot - sums_C1[c]) % size
-        at = permute(place, size, low_bits(size), subkey(ring_key, c))
-        ids_B[b] = samples_N[indptr_C1[c] + at]
-        classes_B[b] = c
+        bits, rows = cut(size)
+        rows_C[c, SLOT] = sums_C1[c]
+        rows_C[c, START] = drawn_C[c] % size
+        rows_C[c, SIZE] = size
+        rows_C[c, FIRST] = indptr_C1[c]
+        rows_C[c, BITS] = bits
+        rows_C[c, ROWS] = rows
+        rows_C[c, KEY] = subkey(ring_key, c)
+
+
+@kernel
+def quota_draws(first, order_key, sums_C1, guide_G, shift, rows_C, samples_N, ids_B, classes_B):
+    total = np.uint64(sums_C1[-1])
+    bits, rows = cut(total)
+    chunk = min(CHUNK, len(ids_B))
+    # Six allocations, not one of six rows: rows 4 KiB apart would fight for the same cache sets.
+    slots, places = np.empty(chunk, dtype=np.uint64), np.empty(chunk, dtype=np.uint64)
+    sizes, bits_ = np.empty(chunk, dtype=np.uint64), np.empty(chunk, dtype=np.uint64)
+    rows_, keys = np.empty(chunk, dtype=np.uint64), np.empty(chunk, dtype=np.uint64)
+    for start in range(0, len(ids_B), CHUNK):
+        count = min(CHUNK, len(ids_B) - start)
+        permute_run(np.uint64(first + start), total, bits, rows, order_key, slots[:count])
+        for b in range(count):
+            c = find(np.int64(slots[b]), sums_C1, guide_G, shift)
+            row = rows_C[c]
+            place = row[START] + slots[b] - row[SLOT]
+            size = row[SIZE]
+            places[b] = place if place < size else place % size
+            sizes[b] = size
+            bits_[b], rows_[b], keys[b] = row[BITS], row[ROWS], row[KEY]
+            classes_B[start + b] = c
+        permute_each(places, sizes, bits_, rows_, keys, slots[:count])
+        for b in range(count):
+            at = rows_C[classes_B[start + b], FIRST] + slots[b]
+            ids_B[start + b] = samples_N[np.int64(at)]
 
 
 class IidOrder:

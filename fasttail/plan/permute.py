@@ -1,125 +1,143 @@
 """A keyed permutation of 0..n-1 for any n: O(1) time, no table, and it can be run backwards.
 
-A number x < n is cut into (left, right) with `right` its lowest k bits, k about half of n's. Rounds
+A number x < n is cut into (left, right), `right` its lowest `bits` bits, about half of n's. Rounds
 then change one part by a keyed hash of the other, in turn:
 
-    left  = (left + hash(right)) mod ceil(n / 2^k)
+    left  = (left + hash(right)) mod rows        rows = n / 2^bits, rounded up
     right = right xor hash(left)
 
 Each round can be undone, whatever the hash: an alternating Feistel network over a product of two
-ranges (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002). The product is
-larger than n by less than 2^k; the few numbers that land out there go through again until they come
-back ("cycle walking", same paper), which happens with odds of less than 1 in sqrt(n) or so: cheaper
-than a Feistel network over whole bits, which walks up to four times.
+ranges (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002). The product
+exceeds n by less than 2^bits; the few numbers that land out there go through again until they come
+back ("cycle walking", same paper), with odds of less than 1 in sqrt(n) or so. A Feistel network
+over whole bits walks up to four times.
 
-Luby and Rackoff (1988): four rounds with random functions already pass for a random permutation.
-Here are `ROUNDS` pairs of rounds, since for small n the functions have few values; chi-square tests
-of places and of pairs of places (`tests/plan/test_permute.py`) hold from n = 2 on. The hash is two
-multiplications with a xor-shift between, the constants Stafford's (variant 13 of his mixers of
-MurmurHash3), the round keys a Weyl sequence from the key, as in Philox.
+Luby and Rackoff (1988): four rounds of random functions already pass for a random permutation when
+n is large. Here are twelve, for small n's sake, where the functions have few values: chi-square
+tests over many keys, of where each number goes and where each pair goes, find nothing from n = 2 on
+(`tests/plan/test_permute.py`). The hash is two multiplications of 32-bit words by Philox's
+constants, the high word folded back between them; round keys are a Weyl sequence, as in Philox.
 """
 
 import numpy as np
 
-from fasttail.plan.compiled import inline, kernel
+from fasttail.plan.compiled import inline, kernel, stage
 
-ROUNDS = 4  # pairs of rounds
+PAIRS = 6  # of rounds
 
 _WEYL = np.uint64(0x9E3779B97F4A7C15)
-_MUL_A = np.uint64(0xBF58476D1CE4E5B9)
-_MUL_B = np.uint64(0x94D049BB133111EB)
+_MUL_A = np.uint64(0xD2511F53)
+_MUL_B = np.uint64(0xCD9E8D57)
+_MIX_A = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_B = np.uint64(0x94D049BB133111EB)
+_LOW_32 = np.uint64(0xFFFFFFFF)
 _S27 = np.uint64(27)
 _S30 = np.uint64(30)
 _S31 = np.uint64(31)
 _S32 = np.uint64(32)
-_S64 = np.uint64(64)
 _ONE = np.uint64(1)
 
 
 @inline
-def mix(x):
-    """A bijection of 64-bit words whose every output bit depends on every input bit (SplitMix64's
-    last step, Steele, Lea and Flood 2014)."""
-    x = (x ^ (x >> _S30)) * _MUL_A
-    x = (x ^ (x >> _S27)) * _MUL_B
+def subkey(key, number):
+    """Key `number` of a family, for the ring of class `number`, say: SplitMix64 at that place
+    (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014)."""
+    x = key + (np.uint64(number) + _ONE) * _WEYL
+    x = (x ^ (x >> _S30)) * _MIX_A
+    x = (x ^ (x >> _S27)) * _MIX_B
     return x ^ (x >> _S31)
 
 
 @inline
-def subkey(key, number):
-    """Key `number` of a family: for the ring of class `number`, say."""
-    return mix(key + (np.uint64(number) + _ONE) * _WEYL)
+def cut(n):
+    """(bits, rows) of 0..n-1, both uint64, for 1 <= n <= 2^62.
 
-
-@inline
-def low_bits(n):
-    """How many bits of 0..n-1 make the right part: half of those that n - 1 has, rounded down."""
+    5 to 8 are cut as 9 is: with two columns or two rows, twelve rounds are too few.
+    """
+    last = np.uint64(n) - _ONE if n < 5 or n > 8 else np.uint64(8)
     bits = np.uint64(0)
-    rest = np.uint64(n) - _ONE
+    rest = last
     while rest > np.uint64(0):
         rest >>= _ONE
         bits += _ONE
-    return bits >> _ONE
+    bits >>= _ONE
+    return bits, (last >> bits) + _ONE
 
 
 @inline
-def _round_hash(x, round_key):
-    x = (x ^ round_key) * _MUL_A
-    return (x ^ (x >> _S32)) * _MUL_B
+def _hash(half, round_key):
+    """32 random bits, as uint64, of a number below 2^32."""
+    x = ((half ^ round_key) & _LOW_32) * _MUL_A
+    x = ((x ^ (x >> _S32)) & _LOW_32) ^ (round_key >> _S32)
+    return (x * _MUL_B) >> _S32
 
 
 @inline
-def permute(x, n, bits, key):
-    """The place of x in the permutation of 0..n-1 that `key` stands for; `bits` = low_bits(n).
-
-    Uneven by no more than n^(1/2) / 2^32 from the hash's scaling; n up to 2^62.
-    """
+def _through(x, bits, rows, key):
+    """x after all rounds: a permutation of 0 .. rows * 2^bits - 1."""
     mask = (_ONE << bits) - _ONE
-    rows = (np.uint64(n) + mask) >> bits
-    y = np.uint64(x)
+    left, right = x >> bits, x & mask
+    for _ in range(PAIRS):
+        left += (_hash(right, key) * rows) >> _S32
+        left = min(left, left - rows)  # modulo: left - rows wraps around where left is smaller
+        key += _WEYL
+        right ^= _hash(left, key) & mask
+        key += _WEYL
+    return (left << bits) | right
+
+
+@inline
+def permute(x, n, bits, rows, key):
+    """Where x goes in the permutation of 0..n-1 that `key` stands for; (bits, rows) = cut(n).
+    All are uint64."""
+    x = _through(x, bits, rows, key)
+    while x >= n:
+        x = _through(x, bits, rows, key)
+    return x
+
+
+@inline
+def unpermute(y, n, bits, rows, key):
+    """The x that `permute` sends to y."""
+    mask = (_ONE << bits) - _ONE
+    last_key = key + np.uint64(2 * PAIRS) * _WEYL
     while True:
-        left = y >> bits
-        right = y & mask
-        round_key = key
-        for _ in range(ROUNDS):
-            left += ((_round_hash(right, round_key) >> _S32) * rows) >> _S32
-            if left >= rows:
-                left -= rows
-            round_key += _WEYL
-            right ^= (_round_hash(left, round_key) >> _S32) & mask
-            round_key += _WEYL
+        left, right, key = y >> bits, y & mask, last_key
+        for _ in range(PAIRS):
+            key -= _WEYL
+            right ^= _hash(left, key) & mask
+            key -= _WEYL
+            left -= (_hash(right, key) * rows) >> _S32
+            left = min(left, left + rows)
         y = (left << bits) | right
-        if y < np.uint64(n):
-            return np.int64(y)
+        if y < n:
+            return y
 
 
-@inline
-def unpermute(y, n, bits, key):
-    """The x with permute(x, n, bits, key) == y."""
-    mask = (_ONE << bits) - _ONE
-    rows = (np.uint64(n) + mask) >> bits
-    x = np.uint64(y)
-    last_key = key + np.uint64(2 * ROUNDS) * _WEYL
-    while True:
-        left = x >> bits
-        right = x & mask
-        round_key = last_key
-        for _ in range(ROUNDS):
-            round_key -= _WEYL
-            right ^= (_round_hash(left, round_key) >> _S32) & mask
-            round_key -= _WEYL
-            back = ((_round_hash(right, round_key) >> _S32) * rows) >> _S32
-            if left < back:
-                left += rows
-            left -= back
-        x = (left << bits) | right
-        if x < np.uint64(n):
-            return np.int64(x)
+@stage
+def permute_run(first, n, bits, rows, key, out_B):
+    """Where first, first + 1, ... go, into `out_B`, uint64. Without a branch but for those few that
+    walk, so that the compiler does several at a time."""
+    for b in range(len(out_B)):
+        out_B[b] = _through(first + np.uint64(b), bits, rows, key)
+    for b in range(len(out_B)):
+        while out_B[b] >= n:
+            out_B[b] = _through(out_B[b], bits, rows, key)
+
+
+@stage
+def permute_each(x_B, n_B, bits_B, rows_B, key_B, out_B):
+    """Where each x goes in a permutation of its own, into `out_B`; all uint64 [B]."""
+    for b in range(len(out_B)):
+        out_B[b] = _through(x_B[b], bits_B[b], rows_B[b], key_B[b])
+    for b in range(len(out_B)):
+        while out_B[b] >= n_B[b]:
+            out_B[b] = _through(out_B[b], bits_B[b], rows_B[b], key_B[b])
 
 
 @kernel
-def permuted(first, n, key, out_B):
-    """Writes the places of first, first + 1, ... into `out_B`, int64."""
-    bits = low_bits(n)
-    for i in range(len(out_B)):
-        out_B[i] = permute(first + i, n, bits, key)
+def permutation(n, key, out_N):
+    """All of 0..n-1, permuted: int64 [n]. For tests and small things."""
+    bits, rows = cut(n)
+    for x in range(n):
+        out_N[x] = permute(np.uint64(x), np.uint64(n), bits, rows, key)
