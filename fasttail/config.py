@@ -140,7 +140,7 @@ class OptimConfig(Section):
     nesterov: bool = False
     weight_decay: float = Field(5e-4, ge=0)
     schedule: Literal["cosine", "steps"] = "cosine"
-    steps: tuple[int, ...] = Field((), description="epochs at whose start the rate takes gamma")
+    steps: tuple[Unit, ...] = Field((), description="shares of the epochs, when gamma is applied")
     gamma: Positive = 0.1
     warmup_epochs: float = Field(0, ge=0)
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -19,7 +19,8 @@ def learning_rate(step: int, steps_per_epoch: int, optim: OptimConfig, protocol:
     if step < warmup:
         return peak * (step + 1) / warmup
     if optim.schedule == "steps":
-        return peak * optim.gamma ** sum(epoch >= at for at in optim.steps)
+        done = sum(epoch >= round(share * optim.epochs) for share in optim.steps)
+        return peak * optim.gamma**done
     if protocol == "official":
         return peak * 0.5 * (1 + math.cos(math.pi * (epoch + 1) / optim.epochs))
     total = optim.epochs * steps_per_epoch

@@ -42,7 +42,7 @@ def test_steps_and_warm_up_are_the_cifar_recipes() -> None:
         batch_size=128,
         lr_batch_size=128,
         schedule="steps",
-        steps=(160, 180),
+        steps=(0.8, 0.9),
         gamma=0.01,
         warmup_epochs=5,
     )
