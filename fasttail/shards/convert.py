@@ -247,10 +247,7 @@ class _Conversion:
         rows = PartRows(np.zeros(part.stop - part.start, ROW))
 
         def take(task: Task, done: Done) -> None:
-            a = task.number
-            rows.rows_K[a : a + len(done.rows_K)] = done.rows_K
-            rows.rejected += [(a + k, why) for k, why in done.rejected]
-            rows.add_counts(done.kinds, done.sums)
+            rows.take(task.number, done)
             self._advance(plan.name, len(done.rows_K) * self.ranks.world.size)
 
         pool.run(self._tasks(plan, part, path), take)
@@ -261,6 +258,7 @@ class _Conversion:
             if self.ranks.is_main:
                 rows = self._merge(file, key, rows)
         rows.rejected.sort()
+        rows.damaged.sort()
         if self.ranks.is_main:
             if (rows.rows_K["state"] == ABSENT).any():
                 raise RuntimeError(f"{file}: images are missing")
@@ -298,10 +296,7 @@ class _Conversion:
             other = self.work.load(path, key)
             if other is None:
                 raise UserError(f"{path} is not there: do all nodes see the same folder?")
-            there = other.rows_K["state"] != ABSENT
-            mine.rows_K[there] = other.rows_K[there]
-            mine.rejected += other.rejected
-            mine.add_counts(other.kinds, other.sums)
+            mine.merge(other)
             path.unlink()
         return mine
 

@@ -18,6 +18,7 @@ from fasttail.shards import atomic, table, tailraw
 from fasttail.shards.columns import CONTENT, RAW, digest
 from fasttail.shards.containers import Container
 from fasttail.shards.format import (
+    DAMAGED_FILE,
     FORMAT,
     META_FILE,
     REJECTED_FILE,
@@ -154,7 +155,7 @@ def finish(
 
     Raises `UserError` if images are bad and `on_bad` is "fail", or a class of train has none left.
     """
-    rejected = _report_rejected(index, work, cfg, results, names)
+    rejected = _report_bad(index, work, cfg, results, names)
     splits: dict[str, SplitMeta] = {}
     contents: list[str] = []
     raw = None
@@ -229,42 +230,50 @@ def _sum_kinds(parts: list[PartRows]) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
-def _report_rejected(
+def _report_bad(
     index: Index,
     work: WorkDir,
     cfg: ConvertConfig,
     results: Mapping[str, list[PartRows]],
     names: Mapping[str, Names],
 ) -> dict[str, int]:
-    """Writes rejected.csv; returns how many of each split. Raises as `finish` says."""
-    lines: list[tuple[str, str, str, str]] = []
+    """Writes rejected.csv and damaged.csv; returns how many of each split were rejected. Raises as
+    `finish` says."""
+    lines: dict[str, list[tuple[str, str, str, str]]] = {"rejected": [], "damaged": []}
     counts: dict[str, int] = {}
     for split, parts in results.items():
         start = 0
         for part in parts:
-            for k, why in part.rejected:
-                label = int(index.splits[split].labels_N[start + k])
-                lines.append((split, names[split][start + k], index.class_names[label], why))
-                counts[split] = counts.get(split, 0) + 1
+            for what in lines:
+                for k, why in getattr(part, what):
+                    label = int(index.splits[split].labels_N[start + k])
+                    line = (split, names[split][start + k], index.class_names[label], why)
+                    lines[what].append(line)
+            counts[split] = counts.get(split, 0) + len(part.rejected)
             start += len(part.rows_K)
-    path = work.out / REJECTED_FILE
+    rejected = lines["rejected"]
+    _write_list(work.out / REJECTED_FILE, rejected)
+    _write_list(work.out / DAMAGED_FILE, lines["damaged"])
+    if rejected and cfg.on_bad == "fail":
+        shown = "".join(f"\n  {name}: {why}" for _, name, _, why in rejected[:_SHOWN])
+        more = f"\n  ... and {len(rejected) - _SHOWN} more" if len(rejected) > _SHOWN else ""
+        raise UserError(
+            f"{len(rejected)} bad images, all listed in {work.out / REJECTED_FILE}:{shown}{more}\n"
+            "Mend or remove them, or leave them out with --on-bad skip"
+        )
+    return {split: n for split, n in counts.items() if n}
+
+
+def _write_list(path: Path, lines: list[tuple[str, str, str, str]]) -> None:
     path.unlink(missing_ok=True)
     if not lines:
-        return counts
+        return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("split", "image", "class", "reason"))
     writer.writerows(lines)
     with atomic.whole_file(path) as file:
         file.write(text.getvalue().encode("utf-8", "surrogateescape"))
-    if cfg.on_bad == "fail":
-        shown = "".join(f"\n  {name}: {why}" for _, name, _, why in lines[:_SHOWN])
-        more = f"\n  ... and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-        raise UserError(
-            f"{len(lines)} bad images, all listed in {path}:{shown}{more}\n"
-            "Mend or remove them, or leave them out with --on-bad skip"
-        )
-    return counts
 
 
 def _refuse_lost_classes(index: Index, labels: np.ndarray) -> None:

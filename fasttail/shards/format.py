@@ -4,6 +4,7 @@
     train-00000.beton    a part: image bytes and labels in a container (`beton.py`, `tar.py`)
     train.index/*.npy    the class-index table: where each sample lies, samples grouped by class
     rejected.csv         images that were left out, if any
+    damaged.csv          damaged images that could be decoded and are stored re-encoded, if any
 
 See docs/shards.md.
 """
@@ -20,6 +21,7 @@ FORMAT = "fasttail-shards"
 VERSION = 1
 META_FILE = "dataset.json"
 REJECTED_FILE = "rejected.csv"
+DAMAGED_FILE = "damaged.csv"
 WORK_DIR = ".convert"
 MAX_META_BYTES = 64 << 20
 

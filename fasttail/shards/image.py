@@ -15,7 +15,7 @@ import re
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -46,32 +46,35 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An image as it is stored. `kind`: "as is", "raw", or what it was when it is re-encoded."""
+    """An image as it is stored. `kind`: "as is", "raw", or what it was when it is re-encoded.
+    `damage`: what was wrong with a file that could still be decoded."""
 
     mode: int
     height: int
     width: int
     data: bytes
     kind: str
+    damage: str = ""
 
 
 Big = Callable[[int], AbstractContextManager[None]]
 
 
-def prepare(source: bytes | np.ndarray, rule: Rule, *, raw: bool, big: Big) -> Stored:
+def prepare(source: bytes | np.ndarray, rule: Rule, *, raw: bool, decode: bool, big: Big) -> Stored:
     """The stored form of an image: a file's bytes, or pixels uint8 [H, W, 3].
 
-    `raw`: as pixels, if it is no larger than `MAX_RAW_BYTES`. `big(pixels)` is held while an image
-    of that many pixels is decoded. Raises `BadImage`.
+    `raw`: as pixels, if it is no larger than `MAX_RAW_BYTES`. `decode`: it will be decoded, so it is
+    checked for damage, whatever the rule says. `big(pixels)` is held while an image of that many
+    pixels is decoded. Raises `BadImage`.
     """
-    stored = _prepare(source, rule, big)
+    stored = _prepare(source, rule, decode or raw or rule.check == "decode", big)
     if raw and stored.mode == JPG and stored.height * stored.width * 3 <= MAX_RAW_BYTES:
         pixels = pixels_of(stored.mode, stored.height, stored.width, stored.data)
-        return Stored(RAW, stored.height, stored.width, pixels.tobytes(), "raw")
+        return Stored(RAW, stored.height, stored.width, pixels.tobytes(), "raw", stored.damage)
     return stored
 
 
-def _prepare(source: bytes | np.ndarray, rule: Rule, big: Big) -> Stored:
+def _prepare(source: bytes | np.ndarray, rule: Rule, check: bool, big: Big) -> Stored:
     if isinstance(source, np.ndarray):
         _check_size(source.shape[0], source.shape[1], rule)
         return _encode(Image.fromarray(source), rule, "pixels")
@@ -79,7 +82,10 @@ def _prepare(source: bytes | np.ndarray, rule: Rule, big: Big) -> Stored:
         raise BadImage("an empty file")
     if not jpeg.is_jpeg(source):
         return _convert(source, rule, big)
-    header = jpeg.read_header(source)
+    try:
+        header = jpeg.read_header(source)
+    except BadImage as error:
+        return _rescue(source, rule, big, str(error))
     _check_size(header.height, header.width, rule)
     shrinks = rule.max_side is not None and max(header.height, header.width) > rule.max_side
     turns = rule.exif == "apply" and jpeg.orientation(source, header.exif) != 1
@@ -87,7 +93,7 @@ def _prepare(source: bytes | np.ndarray, rule: Rule, big: Big) -> Stored:
         return _convert(source, rule, big)
     if not jpeg.has_end(source):
         raise BadImage(f"JPEG ends at byte {len(source)} without an end marker: truncated")
-    if rule.check == "decode":
+    if check:
         with big(header.height * header.width):
             wrong = check_jpeg(source)
         if wrong is not None:
@@ -102,7 +108,7 @@ def _rescue(source: bytes, rule: Rule, big: Big, wrong: str) -> Stored:
         stored = _convert(source, rule, big)
     except BadImage:
         raise BadImage(wrong) from None
-    return Stored(stored.mode, stored.height, stored.width, stored.data, f"JPEG, damaged: {wrong}")
+    return replace(stored, kind="JPEG, damaged", damage=wrong)
 
 
 def dimensions(source: bytes | np.ndarray, rule: Rule) -> tuple[int, int]:

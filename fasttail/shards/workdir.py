@@ -23,21 +23,40 @@ from fasttail.errors import UserError
 from fasttail.shards import atomic
 from fasttail.shards.format import WORK_DIR, part_name
 from fasttail.shards.parts import Part
-from fasttail.shards.worker import ROW
+from fasttail.shards.worker import ABSENT, ROW, Done
+
+_KEPT = ("rejected", "damaged", "kinds", "sums", "file", "file_bytes")
 
 
 @dataclass
 class PartRows:
-    """What became of the K images of a part. `sums`: see `worker.Done`."""
+    """What became of the K images of a part. `rejected` and `damaged`: (place in the part, why);
+    `kinds` and `sums`: see `worker.Done`. `file`: the finished part, "" if no image is left."""
 
     rows_K: np.ndarray
-    rejected: list[tuple[int, str]] = field(default_factory=list)  # (place in the part, why)
+    rejected: list[tuple[int, str]] = field(default_factory=list)
+    damaged: list[tuple[int, str]] = field(default_factory=list)
     kinds: dict[str, int] = field(default_factory=dict)
     sums: list[int] = field(default_factory=lambda: [0] * 7)
-    file: str = ""  # the finished part; "" if it has no image left
+    file: str = ""
     file_bytes: int = 0
 
-    def add_counts(self, kinds: dict[str, int], sums: list[int]) -> None:
+    def take(self, start: int, done: Done) -> None:
+        """Adds what a worker did with the chunk that begins at image `start`."""
+        self.rows_K[start : start + len(done.rows_K)] = done.rows_K
+        self.rejected += [(start + k, why) for k, why in done.rejected]
+        self.damaged += [(start + k, why) for k, why in done.damaged]
+        self._add(done.kinds, done.sums)
+
+    def merge(self, other: "PartRows") -> None:
+        """Adds what another rank did with its chunks of the part."""
+        there = other.rows_K["state"] != ABSENT
+        self.rows_K[there] = other.rows_K[there]
+        self.rejected += other.rejected
+        self.damaged += other.damaged
+        self._add(other.kinds, other.sums)
+
+    def _add(self, kinds: dict[str, int], sums: list[int]) -> None:
         for kind, n in kinds.items():
             self.kinds[kind] = self.kinds.get(kind, 0) + n
         self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)]
@@ -86,8 +105,7 @@ class WorkDir:
         return self.path / (f"{file}.npz" if rank is None else f"{file}.{rank}.npz")
 
     def save(self, path: Path, key: str, rows: PartRows) -> None:
-        about = {"key": key, "rejected": rows.rejected, "kinds": rows.kinds, "sums": rows.sums}
-        about |= {"file": rows.file, "file_bytes": rows.file_bytes}
+        about = {"key": key, **{name: getattr(rows, name) for name in _KEPT}}
         text = np.frombuffer(json.dumps(about).encode(), np.uint8)
         with atomic.whole_file(path) as file:
             np.savez(file, rows=rows.rows_K, about=text)
@@ -102,10 +120,9 @@ class WorkDir:
             return None  # not there, or another version's: the part is made again
         if about.get("key") != key or rows_K.dtype != ROW:
             return None
-        rejected = [(int(k), str(why)) for k, why in about["rejected"]]
-        return PartRows(
-            rows_K, rejected, about["kinds"], about["sums"], about["file"], about["file_bytes"]
-        )
+        for name in ("rejected", "damaged"):
+            about[name] = [(k, why) for k, why in about[name]]
+        return PartRows(rows_K, **{name: about[name] for name in _KEPT})
 
     def remove(self) -> None:
         shutil.rmtree(self.path)

@@ -99,6 +99,7 @@ class Done:
     number: int
     rows_K: np.ndarray
     rejected: list[tuple[int, str]]
+    damaged: list[tuple[int, str]]  # stored, re-encoded
     kinds: dict[str, int]
     sums: list[int]
 
@@ -144,6 +145,8 @@ def main() -> None:
     connection, status = Connection(connection_fd), Status(status_fd)
     try:
         rule, container = connection.recv()
+        # libtiff and others complain there about every bad image; the list of rejected ones tells.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         worker = Worker(rule, container, status, lock_fd)
         while True:
             task = connection.recv()
@@ -166,7 +169,7 @@ class Worker:
 
     def run(self, task: Task) -> Done | Failed:
         rows = np.zeros(len(task.labels_K), ROW)
-        done = Done(task.number, rows, [], {}, [0] * 7)
+        done = Done(task.number, rows, [], [], {}, [0] * 7)
         do = {"store": self._store, "look": self._look, "size": self._size}[task.kind]
         try:
             for k in range(len(rows)):
@@ -236,7 +239,13 @@ class Worker:
         done.rows_K[k]["height"], done.rows_K[k]["width"] = dimensions(source, self.rule)
 
     def _prepare(self, task: Task, k: int, source: bytes | np.ndarray, done: Done) -> Stored:
-        stored = prepare(source, self.rule, raw=bool(task.raw_K[k]), big=self._big)
+        stored = prepare(
+            source,
+            self.rule,
+            raw=bool(task.raw_K[k]),
+            decode=bool(task.measured_K[k]),
+            big=self._big,
+        )
         self._note(task, k, stored, done)
         return stored
 
@@ -246,6 +255,8 @@ class Worker:
         row["crc32"], row["size"] = crc32(stored.data), len(stored.data)
         if task.measured_K[k]:
             _measure(done.sums, pixels_of(stored.mode, stored.height, stored.width, stored.data))
+        if stored.damage:
+            done.damaged.append((k, stored.damage))
         done.kinds[stored.kind] = done.kinds.get(stored.kind, 0) + 1
 
     def _leave_empty(self, place: Place | None, k: int) -> None:
