@@ -13,7 +13,7 @@ from fasttail.config import ComputeConfig
 from fasttail.errors import UserError
 from fasttail.world import World
 
-AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "off": torch.float32}
+AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def pick(config: ComputeConfig, world: World) -> Compute:
 def _amp_dtype(amp: str, device: torch.device) -> torch.dtype:
     if amp != "auto":
         if amp == "fp16" and device.type == "cpu":
-            raise UserError("compute.amp fp16 needs a GPU: use bf16 or off on a CPU")
+            raise UserError("compute.amp fp16 needs a GPU: use bf16 or fp32 on a CPU")
         return AMP_DTYPES[amp]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16

@@ -155,7 +155,7 @@ class ComputeConfig(Section):
     """How the arithmetic is done."""
 
     device: str = Field("auto", description="auto, cpu, cuda")
-    amp: Literal["auto", "bf16", "fp16", "off"] = Field(
+    amp: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         "auto", description="auto: bf16 where the device has it, else fp16 with a loss scaler"
     )
     channels_last: bool = True

@@ -30,7 +30,7 @@ SMALL = (
     "classify.lws.batch_size=8",
     "shots.many_above=15",
     "shots.few_below=6",
-    "compute.amp=off",
+    "compute.amp=fp32",
     "compute.tensorboard=false",
 )
 

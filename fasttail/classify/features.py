@@ -95,9 +95,10 @@ def _extract(
                 config.data.engine, split, device=compute.device, threads=config.data.threads
             )
         ) as engine,
+        closing(engine.run(plan)) as batches,
         reporter.progress(f"features of {split.name}", plan.steps) as bar,
     ):
-        for batch in engine.run(plan):
+        for batch in batches:
             images = augment(
                 batch,
                 mean=shards.meta.mean,

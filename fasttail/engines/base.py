@@ -8,7 +8,7 @@ Every engine gives the same pixels for the same plan, but for rounding (see `tes
 Shapes: B images in this rank's share of a batch, H x W the output size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,7 +39,7 @@ class Engine(Protocol):
     name: str
     device: torch.device
 
-    def run(self, plan: Plan, start: int = 0) -> Iterator[Batch]:
+    def run(self, plan: Plan, start: int = 0) -> Generator[Batch]:
         """The batches of steps `start` .. `plan.steps` - 1, in order."""
         ...
 

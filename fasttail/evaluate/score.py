@@ -40,10 +40,15 @@ def score(
         world_size=world.size,
     )
     counts_2C = torch.zeros(2, len(shards.class_names), dtype=torch.int64, device=compute.device)
-    with closing(
-        engines.make(config.data.engine, split, device=compute.device, threads=config.data.threads)
-    ) as engine:
-        for batch in engine.run(plan):
+    with (
+        closing(
+            engines.make(
+                config.data.engine, split, device=compute.device, threads=config.data.threads
+            )
+        ) as engine,
+        closing(engine.run(plan)) as batches,
+    ):
+        for batch in batches:
             images = augment(
                 batch,
                 mean=shards.meta.mean,

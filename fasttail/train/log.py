@@ -68,6 +68,10 @@ class Meter:
         self._wait_s = 0.0
         self._start_s = time.perf_counter()
 
+    def start(self) -> None:
+        """Starts the clock: what came before (a look at val, say) is not counted."""
+        self._start_s = time.perf_counter()
+
     def add(self, loss: torch.Tensor, ids_B: torch.Tensor, wait_s: float) -> None:
         """Notes one step: its loss (still on the device), its samples, the wait for them."""
         self._losses.append(loss.detach())

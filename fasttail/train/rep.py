@@ -131,35 +131,37 @@ def train(
             model.train()
             start = position.step if epoch == position.epoch else 0
             plan = epoch_plan(epoch)
-            for step, (batch, wait_s) in enumerate(_timed(engine.run(plan, start)), start):
-                global_step = epoch * steps_per_epoch + step
-                lr = learning_rate(global_step, steps_per_epoch, optim, config.protocol)
-                for group in optimizer.param_groups:
-                    group["lr"] = lr * group["lr_scale"]
+            meter.start()
+            with closing(engine.run(plan, start)) as batches:
+                for step, (batch, wait_s) in enumerate(_timed(batches), start):
+                    global_step = epoch * steps_per_epoch + step
+                    lr = learning_rate(global_step, steps_per_epoch, optim, config.protocol)
+                    for group in optimizer.param_groups:
+                        group["lr"] = lr * group["lr_scale"]
 
-                images = augment(
-                    batch, mean=mean, std=std, dtype=compute.dtype, device=compute.device
-                )
-                labels_B = batch.labels_B.to(compute.device, non_blocking=True)
-                with compute.autocast():
-                    logits_BC = forward(images)
-                    loss = F.cross_entropy(
-                        logits_BC, labels_B, label_smoothing=optim.label_smoothing
+                    images = augment(
+                        batch, mean=mean, std=std, dtype=compute.dtype, device=compute.device
                     )
-                optimizer.zero_grad(set_to_none=True)
-                scaler.scale(loss).backward()
-                scaler.step(optimizer)
-                scaler.update()
+                    labels_B = batch.labels_B.to(compute.device, non_blocking=True)
+                    with compute.autocast():
+                        logits_BC = forward(images)
+                        loss = F.cross_entropy(
+                            logits_BC, labels_B, label_smoothing=optim.label_smoothing
+                        )
+                    optimizer.zero_grad(set_to_none=True)
+                    scaler.scale(loss).backward()
+                    scaler.step(optimizer)
+                    scaler.update()
 
-                meter.add(loss, batch.ids_B, wait_s)
-                if len(meter) == config.compute.log_every or step + 1 == steps_per_epoch:
-                    values = meter.read(global_step)
-                    log.scalars("train", global_step, epoch=epoch, lr=lr, **values)
-                    bar.advance(0, note=_note(epoch, optim.epochs, values, world))
-                bar.advance()
-                if time.monotonic() - saved_s > 60 * config.compute.checkpoint_every_min:
-                    save(Position(epoch, step + 1))
-                    saved_s = time.monotonic()
+                    meter.add(loss, batch.ids_B, wait_s)
+                    if len(meter) == config.compute.log_every or step + 1 == steps_per_epoch:
+                        values = meter.read(global_step)
+                        log.scalars("train", global_step, epoch=epoch, lr=lr, **values)
+                        bar.advance(0, note=_note(epoch, optim.epochs, values, world))
+                    bar.advance()
+                    if time.monotonic() - saved_s > 60 * config.compute.checkpoint_every_min:
+                        save(Position(epoch, step + 1))
+                        saved_s = time.monotonic()
             save(Position(epoch + 1, 0))
             saved_s = time.monotonic()
 
