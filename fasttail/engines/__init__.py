@@ -35,8 +35,22 @@ def _ffcv(split: Source, device: torch.device, threads: int) -> Engine:
     return Ffcv(split, device=device, threads=threads)
 
 
+def _dali(split: Source, device: torch.device, threads: int) -> Engine:
+    from fasttail.engines.dali import Dali
+
+    return Dali(split, device=device, threads=threads)
+
+
+def _resident(split: Source, device: torch.device, threads: int) -> Engine:
+    from fasttail.engines.resident import Resident
+
+    return Resident(split, device=device, threads=threads)
+
+
 ENGINES: dict[str, Callable[[Source, torch.device, int], Engine]] = {
     "ffcv": _ffcv,
+    "dali": _dali,
+    "resident": _resident,
     "reference": _reference,
     "synthetic": _synthetic,
 }
@@ -56,7 +70,9 @@ def make(name: str, split: Source, *, device: torch.device, threads: int) -> Eng
     if threads == 0:
         threads = max(1, len(os.sched_getaffinity(0)) // World.from_env().local_size)
     if name == "auto":
-        name, why = "ffcv", "the only choice yet"
+        from fasttail.engines.auto import choose
+
+        name, why = choose(split, device)
         log.info("engine %s: %s", name, why)
     if name not in ENGINES:
         raise unknown("engine", name, names())

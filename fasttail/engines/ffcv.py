@@ -5,7 +5,7 @@ or, where that was not built, FFCV's compiled library. Buffers and order are `lo
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Protocol
 
 import numpy as np
@@ -116,7 +116,7 @@ class Ffcv:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._buffers: Buffers | None = None
 
-    def run(self, plan: Plan, start: int = 0) -> Iterator[Batch]:
+    def run(self, plan: Plan, start: int = 0) -> Generator[Batch]:
         shape = (plan.max_batch, *plan.out_hw, 3)
         # Kept from epoch to epoch. What the receiver still holds of another shape goes back to the
         # old set, and with it.

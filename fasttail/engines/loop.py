@@ -10,7 +10,7 @@ exception or Ctrl-C unwinds through `finally` like any other code.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Protocol
 
 import numpy as np
@@ -59,7 +59,7 @@ class _Pending:
 
 def run_ahead(
     plan: Plan, start: int, submit: Submit, buffers: Buffers, stream: "torch.cuda.Stream | None"
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Decodes steps `start` .. `plan.steps` - 1 ahead of the receiver, at most `AHEAD` of them.
 
     `stream` is the CUDA stream that copies, or None to leave the batches in host memory. Raises

@@ -4,7 +4,7 @@ Needs neither FFCV nor DALI nor a compiler. Slow, and meant to be read.
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ class Reference:
         self.device = device
         self._split = split
 
-    def run(self, plan: Plan, start: int = 0) -> Iterator[Batch]:
+    def run(self, plan: Plan, start: int = 0) -> Generator[Batch]:
         height, width = plan.out_hw
         for step in range(start, plan.steps):
             batch = plan.batch(step)

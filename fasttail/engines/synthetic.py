@@ -3,7 +3,7 @@
 Labels and ids are the planned ones; only the pixels are made up.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 
@@ -19,7 +19,7 @@ class Synthetic:
     def __init__(self, split: Source, *, device: torch.device) -> None:
         self.device = device
 
-    def run(self, plan: Plan, start: int = 0) -> Iterator[Batch]:
+    def run(self, plan: Plan, start: int = 0) -> Generator[Batch]:
         generator = torch.Generator().manual_seed(0)
         images_BHWC = torch.randint(
             256, (plan.max_batch, *plan.out_hw, 3), generator=generator, dtype=torch.uint8

@@ -1,0 +1,161 @@
+"""NVIDIA DALI as a decoder of planned boxes, on the GPU (nvJPEG) or on the CPU.
+
+    plan -> bytes, regions, sizes -> external_source -> decoders.image_slice -> resize -> DLPack
+
+DALI's readers shuffle by themselves and can't follow an order, so they are not used. Nothing is
+copied on the way in (DALI reads the mapped parts) or out (tensors share DALI's memory, which DALI
+frees, and does not reuse, when they are gone).
+"""
+
+import importlib.util
+from collections import deque
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from fasttail.engines.base import Batch, BatchPlan, Plan
+from fasttail.engines.checksums import Checksums
+from fasttail.engines.loop import AHEAD
+from fasttail.engines.reference import pixels
+from fasttail.engines.source import JPEG, RAW, Source
+from fasttail.errors import CorruptSample, MissingExtra
+
+if TYPE_CHECKING:
+    from nvidia.dali.pipeline import Pipeline
+
+    from fasttail.engines.dali_pipeline import Shape
+
+
+def available() -> bool:
+    """Whether DALI is installed. Imports nothing."""
+    try:
+        return importlib.util.find_spec("nvidia.dali") is not None
+    except ModuleNotFoundError:  # there is no package `nvidia` at all
+        return False
+
+
+class Dali:
+    """The engine `dali`. Raises `MissingExtra` if DALI is not installed."""
+
+    name = "dali"
+
+    def __init__(self, split: Source, *, device: torch.device, threads: int) -> None:
+        if not available():
+            raise MissingExtra("the engine dali", "NVIDIA DALI", "dali")
+        self.device = device
+        self._split = split
+        self._threads = threads
+        self._checksums = Checksums(split)
+        modes = np.unique(split.modes_N)
+        self._raw, self._jpeg = RAW in modes, JPEG in modes
+        # Pipelines that no run is using. A run takes one and brings it back, empty.
+        self._idle: list[tuple[Shape, Pipeline]] = []
+
+    def run(self, plan: Plan, start: int = 0) -> Generator[Batch]:
+        from fasttail.engines.dali_pipeline import Shape
+
+        shape = Shape(plan.out_hw, plan.max_batch)
+        pipeline = self._take(shape)
+        # Scheduled batches, each with its input arrays, which DALI reads without a copy.
+        queue: deque[tuple[BatchPlan, dict[str, list[np.ndarray]]]] = deque()
+        step, whole = start, False
+        try:
+            while True:
+                while step < plan.steps and len(queue) < AHEAD:
+                    batch = plan.batch(step)
+                    self._checksums.check(batch.ids_B)
+                    fed = self._feed(batch, plan.out_hw)
+                    for name, arrays in fed.items():
+                        pipeline.feed_input(name, arrays)
+                    pipeline.schedule_run()
+                    queue.append((batch, fed))
+                    step += 1
+                if not queue:
+                    whole = True
+                    return
+                images_BHWC = self._images(pipeline, queue[0][0])
+                batch, _ = queue.popleft()
+                yield Batch(
+                    images_BHWC=images_BHWC,
+                    labels_B=self._on_device(batch.labels_B),
+                    ids_B=self._on_device(batch.ids_B),
+                    jitter_B=batch.jitter_B,
+                )
+        except GeneratorExit:
+            # Left early. What is under way still reads the arrays in the queue: wait for it.
+            while queue:
+                self._images(pipeline, queue[0][0])
+                queue.popleft()
+            whole = True
+            raise
+        finally:
+            # A pipeline that failed is of no use any more.
+            if whole:
+                self._idle.append((shape, pipeline))
+
+    def close(self) -> None:
+        self._idle.clear()
+
+    def _take(self, shape: Shape) -> "Pipeline":
+        from fasttail.engines.dali_pipeline import build
+
+        for place, (built_for, pipeline) in enumerate(self._idle):
+            if built_for == shape:
+                del self._idle[place]
+                return pipeline
+        # Only the latest shape's pipelines are kept: each holds memory on the device.
+        self._idle.clear()
+        return build(
+            shape, raw=self._raw, jpeg=self._jpeg, device=self.device, threads=self._threads
+        )
+
+    def _feed(self, batch: BatchPlan, out_hw: tuple[int, int]) -> dict[str, list[np.ndarray]]:
+        """The pipeline's inputs by name, one array an image."""
+        ids_B = batch.ids_B
+        full_B2 = np.stack([self._split.heights_N[ids_B], self._split.widths_N[ids_B]], 1)
+        full_B2 = full_B2.astype(np.int32)
+        box_start_B2, box_extent_B2 = batch.boxes_B4[:, :2], batch.boxes_B4[:, 2:]
+        # The part of the box that is in the image; where there is none, any pixel, which the
+        # padding below then leaves out.
+        start_B2 = np.clip(box_start_B2, 0, full_B2 - 1)
+        end_B2 = np.clip(box_start_B2 + box_extent_B2, start_B2 + 1, full_B2)
+        extent_B2 = end_B2 - start_B2
+        pad_start_B2 = box_start_B2 - start_B2
+        padded_B = ((pad_start_B2 != 0) | (box_extent_B2 != extent_B2)).any(1)
+        size_B2 = np.tile(np.array(out_hw, np.float32), (len(ids_B), 1))
+        size_B2[batch.flips_B, 1] *= -1
+        fed = {
+            "data": [self._split.bytes(int(i)) for i in ids_B],
+            "start": list(start_B2),
+            "extent": list(extent_B2),
+            "pad_start": list(pad_start_B2),
+            "pad_extent": list(np.ascontiguousarray(box_extent_B2)),
+            "padded": [np.array(padded) for padded in padded_B],
+            "size": list(size_B2),
+        }
+        if self._raw:
+            channels_B1 = np.full((len(ids_B), 1), 3, np.int32)
+            fed["hw3"] = list(np.concatenate([full_B2, channels_B1], 1))
+            if self._jpeg:
+                fed["raw"] = [np.array(mode == RAW) for mode in self._split.modes_N[ids_B]]
+        return fed
+
+    def _images(self, pipeline: "Pipeline", batch: BatchPlan) -> torch.Tensor:
+        """The next scheduled batch. Raises `CorruptSample` if DALI could not decode an image."""
+        stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
+        try:
+            (images,) = pipeline.share_outputs(cuda_stream=stream)
+            images_BHWC = torch.from_dlpack(images.as_tensor())
+            pipeline.release_outputs()
+        except RuntimeError as error:
+            # DALI does not say which image it was.
+            for i in batch.ids_B:
+                pixels(self._split, int(i))
+            first, last = self._split.where(int(batch.ids_B[0])), len(batch.ids_B)
+            raise CorruptSample(f"{first} or one of the {last} in its batch: {error}") from error
+        return images_BHWC
+
+    def _on_device(self, values_B: np.ndarray) -> torch.Tensor:
+        return torch.tensor(values_B, dtype=torch.int64).to(self.device, non_blocking=True)
