@@ -116,6 +116,42 @@ def convert(
     )
 
 
+@app.command(epilog="Example: fasttail verify shards/inat2018")
+def verify(
+    shards: Path = typer.Argument(..., help="The directory of the shards."),
+) -> None:
+    """Read every sample again: its crc32, its place, and the table's consistency."""
+    from fasttail.shards import command
+
+    command.run_verify(shards)
+
+
+@app.command(epilog="Example: fasttail index data/*.tar --label-key label")
+def index(
+    tars: list[Path] = typer.Argument(
+        ..., help="Tars of WebDataset samples; train-*, val-*, test-* by their names."
+    ),
+    out: Path | None = typer.Option(
+        None, help="Where the table goes. [default: shards/NAME, by the folder of the tars]"
+    ),
+    label_key: str | None = typer.Option(
+        None, help="The label's key in the .json member. [default: the .cls member]"
+    ),
+    check: str | None = typer.Option(
+        None, help="decode: decode every image once; header: read headers. [default: decode]"
+    ),
+    on_bad: str | None = typer.Option(
+        None, help="fail: stop at the end with the list; skip: leave them out. [default: fail]"
+    ),
+    jobs: int | None = typer.Option(None, help="Worker processes. [default: the usable cores]"),
+) -> None:
+    """Make the class-index table over tar shards that exist, copying nothing."""
+    from fasttail.shards import command
+
+    options = {"label_key": label_key, "check": check, "on_bad": on_bad, "jobs": jobs}
+    command.run_index(tars, out, options)
+
+
 @app.command(
     epilog="Examples: fasttail train --stage rep --dataset cifar10-lt --sampler sqrt;  "
     "fasttail train --stage cls --run runs/cifar10-lt-resnet32-sqrt --method all;  "

@@ -17,8 +17,15 @@ _MODULES = {
     "folder": "folder",
     "cifar10-lt": "cifar",
     "cifar100-lt": "cifar",
+    "imagenet-lt": "lists",
+    "places-lt": "lists",
+    "inat2018": "inat",
+    "list": "lists",
+    "csv": "tables",
+    "parquet": "tables",
+    "webdataset": "webdataset",
 }
-_NEEDS_NAME = {"cifar"}
+_NEEDS_NAME = ("cifar", "lists", "tables")
 
 
 def names() -> tuple[str, ...]:

@@ -142,6 +142,11 @@ def read_end(part: np.ndarray, file: str) -> int:
     return int(header["alloc_table_ptr"])
 
 
+def sample_of(at: int) -> int | None:
+    """Whose metadata the byte at `at` belongs to, or None before the first's."""
+    return None if at < _METADATA_AT else (at - _METADATA_AT) // SAMPLE.itemsize
+
+
 def _up(value: int, step: int) -> int:
     return -(-value // step) * step
 

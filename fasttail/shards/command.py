@@ -25,6 +25,8 @@ from fasttail.config import ConvertConfig
 from fasttail.errors import UserError
 from fasttail.shards.convert import convert
 from fasttail.shards.reader import Shards
+from fasttail.shards.tarindex import index_tars
+from fasttail.shards.verify import verify
 from fasttail.world import World
 
 
@@ -44,7 +46,7 @@ def run_convert(name: str, source: Path | None, out: Path | None, options: dict[
     datasets.check_name(name)
     if source is None and (data_root() / name).exists():
         source = data_root() / name
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
     with stopped_politely():
         if World.from_env().is_main:
             console.print(f"{name}: looking for images" + (f" in {source}" if source else ""))
@@ -54,6 +56,29 @@ def run_convert(name: str, source: Path | None, out: Path | None, options: dict[
             shards = convert(index, out, cfg, progress)
     if World.from_env().is_main:
         _say(console, shards)
+
+
+def run_index(tars: list[Path], out: Path | None, options: dict[str, Any]) -> None:
+    """`fasttail index`: `options` as for `run_convert`."""
+    cfg = config_from(options)
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    out = out or shards_root() / tars[0].resolve().parent.name
+    with stopped_politely(), _bar(console) as progress:
+        shards = index_tars(tars, out, cfg, progress)
+    _say(console, shards)
+
+
+def run_verify(folder: Path) -> None:
+    """`fasttail verify`: prints what is wrong and exits with 1, or says that all is well."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    with _bar(console) as progress:
+        found = verify(folder, progress)
+    for problem in found.problems:
+        console.print(f"  {problem}", markup=False)
+    if found.problems:
+        console.print(f"{folder} is damaged: {len(found.problems)} findings")
+        raise SystemExit(1)
+    console.print(f"{folder} is whole: {found.samples:,} samples, {found.bytes / 1e6:,.1f} MB read")
 
 
 def config_from(options: dict[str, Any]) -> ConvertConfig:

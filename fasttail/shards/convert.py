@@ -65,6 +65,23 @@ def convert(
         return _Conversion(index, work, cfg, ranks, None).run()
 
 
+def rule_from(cfg: ConvertConfig) -> Rule:
+    """What the configuration asks of every image."""
+    return Rule(
+        check=cfg.check,
+        exif=cfg.exif,
+        max_side=cfg.max_side,
+        jpeg_quality=cfg.jpeg_quality,
+        raw_below_px=cfg.raw_below_px,
+        max_pixels=cfg.max_pixels,
+    )
+
+
+def jobs_for(cfg: ConvertConfig) -> int:
+    """Worker processes on this machine."""
+    return cfg.jobs or len(os.sched_getaffinity(0))
+
+
 class _Conversion:
     def __init__(
         self,
@@ -80,16 +97,8 @@ class _Conversion:
         self.ranks = ranks
         self.progress = progress
         self.container: Container = container(cfg.format)
-        self.rule = Rule(
-            check=cfg.check,
-            exif=cfg.exif,
-            max_side=cfg.max_side,
-            jpeg_quality=cfg.jpeg_quality,
-            raw_below_px=cfg.raw_below_px,
-            max_pixels=cfg.max_pixels,
-        )
-        cores = len(os.sched_getaffinity(0))
-        self.jobs = cfg.jobs or max(1, cores // ranks.world.local_size)
+        self.rule = rule_from(cfg)
+        self.jobs = max(1, jobs_for(cfg) // (1 if cfg.jobs else ranks.world.local_size))
         self.done = self.total = 0
 
     def run(self) -> Shards:

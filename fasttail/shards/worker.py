@@ -194,7 +194,8 @@ class Worker:
         return done
 
     def _store(self, task: Task, k: int, source: bytes | np.ndarray, done: Done) -> None:
-        stored = self._prepare(task, k, source, done)
+        stored = self._prepare(task, k, source)
+        self._note(task, k, stored, done)
         assert task.place is not None
         place, row = task.place, done.rows_K[k]
         before, after = self.container.frame(
@@ -222,32 +223,30 @@ class Worker:
         assert isinstance(source, bytes)
         header = ppm_header(source)
         if header is None:
-            stored = self._prepare(task, k, source, done)
+            stored = self._prepare(task, k, source)
             if stored.kind != "as is":
                 raise BadImage(
-                    "no JPEG that can stay where it is: convert the tar by fasttail convert "
-                    "--dataset webdataset"
+                    stored.damage
+                    or "no JPEG that can be used where it is: fasttail convert --dataset webdataset"
                 )
         else:
             lead, height, width = header
             stored = Stored(RAW, height, width, source[lead:], "raw")
-            self._note(task, k, stored, done)
             done.rows_K[k]["lead"] = lead
+        self._note(task, k, stored, done)
         done.rows_K[k]["state"] = SLOT
 
     def _size(self, task: Task, k: int, source: bytes | np.ndarray, done: Done) -> None:
         done.rows_K[k]["height"], done.rows_K[k]["width"] = dimensions(source, self.rule)
 
-    def _prepare(self, task: Task, k: int, source: bytes | np.ndarray, done: Done) -> Stored:
-        stored = prepare(
+    def _prepare(self, task: Task, k: int, source: bytes | np.ndarray) -> Stored:
+        return prepare(
             source,
             self.rule,
             raw=bool(task.raw_K[k]),
             decode=bool(task.measured_K[k]),
             big=self._big,
         )
-        self._note(task, k, stored, done)
-        return stored
 
     def _note(self, task: Task, k: int, stored: Stored, done: Done) -> None:
         row = done.rows_K[k]

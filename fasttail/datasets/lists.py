@@ -1,0 +1,184 @@
+"""List files, `path label` a line, and the data sets that are published as such.
+
+    list         any: train.txt, val.txt, test.txt in --lists (or one file: train alone)
+    imagenet-lt  ImageNet_LT_train.txt, ..., of Liu et al. 2019; images as ImageNet unpacks
+    places-lt    Places_LT_train.txt, ...; images in data_256/ or train/, by letter or not
+    inat2018     iNaturalist18_train.txt, ...; its JSON files are read by inat.py
+
+A file may be compressed (`.txt.gz`). Paths are relative to --source and can't leave it.
+"""
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fasttail.config import ConvertConfig
+from fasttail.datasets import paths, published
+from fasttail.datasets.base import FileImages, Index, SplitIndex
+from fasttail.datasets.folder import need_folder, with_val
+from fasttail.datasets.names import Names
+from fasttail.datasets.paths import Layout
+from fasttail.errors import UserError
+
+VAL_FRACTION = 0.1
+MAX_LIST_BYTES = 4 << 30  # also of what a compressed one unpacks to
+MAX_LABEL = 10_000_000
+_SPLITS = {"train": "train", "val": "val(?:id(?:ation)?)?", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list file's content: N paths as they are written, and labels int64 [N]."""
+
+    file: Path
+    paths: Names
+    labels_N: np.ndarray
+
+
+def index(source: Path | None, cfg: ConvertConfig, *, name: str) -> Index:
+    """A data set given by list files. Raises `UserError` for whatever does not fit."""
+    root = need_folder(name, source)
+    known = published.KNOWN.get(name)
+    lists = find_lists(root, cfg.lists, known.word if known else "")
+    index = from_lists(
+        name if known else root.resolve().name,
+        root,
+        {split: read_list(path) for split, path in lists.items()},
+        known.layouts if known else (paths.as_listed,),
+        cfg,
+        stats=known.stats if known else None,
+        val_fraction=0.0 if known else VAL_FRACTION,
+    )
+    return published.check(index, name, cfg)
+
+
+def from_lists(
+    name: str,
+    root: Path,
+    lists: dict[str, Listed],
+    layouts: tuple[Layout, ...],
+    cfg: ConvertConfig,
+    *,
+    stats: published.Stats | None,
+    val_fraction: float,
+    class_names: tuple[str, ...] | None = None,
+) -> Index:
+    """The index of images under `root` that lists name, one list a split."""
+    train = lists["train"]
+    num_classes = int(train.labels_N.max()) + 1 if class_names is None else len(class_names)
+    splits = {}
+    for split, listed in lists.items():
+        strange = np.flatnonzero(listed.labels_N >= num_classes)
+        if len(strange):
+            raise UserError(
+                f"{listed.file}: image {strange[0] + 1} has label {listed.labels_N[strange[0]]}, a "
+                f"class that train lacks: train has classes 0 to {num_classes - 1}"
+            )
+        located = paths.locate(root, listed.paths, layouts, listed.file)
+        paths.refuse_outside(root, located, listed.file)
+        splits[split] = SplitIndex(FileImages(root, located, inside=True), listed.labels_N)
+    fraction = val_fraction if cfg.val_fraction is None else cfg.val_fraction
+    splits, notes = with_val(splits, fraction, cfg.seed)
+    return Index(
+        name,
+        class_names or names_by_folder(train, num_classes),
+        splits,
+        stats.mean if stats else None,
+        stats.std if stats else None,
+        notes,
+    )
+
+
+def find_lists(root: Path, given: Path | None, word: str) -> dict[str, Path]:
+    """The list file of every split: in `--lists`, or beside the images. Of several for a split the
+    one is taken whose name has `word` in it.
+
+    Raises `UserError` if there is none for train, or several for one.
+    """
+    if given is not None and given.is_file():
+        return {"train": given}
+    folder = given or root
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}: give the one that holds the lists with --lists")
+    found: dict[str, Path] = {}
+    for split, word in _SPLITS.items():
+        pattern = re.compile(rf"(?:.*[^a-z])?{word}\.(?:txt|lst|list)(?:\.gz)?", re.IGNORECASE)
+        fits = sorted(p for p in folder.iterdir() if pattern.fullmatch(p.name) and p.is_file())
+        named = [p for p in fits if word and word in p.name.lower()]
+        fits = named if len(fits) > 1 and named else fits
+        if len(fits) > 1:
+            raise UserError(
+                f"{folder} has several lists for {split}: {', '.join(p.name for p in fits)}: name a "
+                "folder with one each by --lists"
+            )
+        if fits:
+            found[split] = fits[0]
+    if "train" not in found:
+        raise UserError(
+            f"{folder} has no list of train: expected a file like train.txt or NAME_train.txt, each "
+            "line 'path label'; name its folder with --lists"
+        )
+    return found
+
+
+def read_list(path: Path) -> Listed:
+    """Reads `path label` lines; the label is what follows the last blank.
+
+    Raises `UserError` that names the line that does not fit.
+    """
+    labels: list[int] = []
+
+    def listed() -> Iterator[str]:
+        for number, line in enumerate(_lines(path), 1):
+            text = line.strip()
+            if not text:
+                continue
+            parts = text.rsplit(None, 1)
+            if len(parts) != 2 or not re.fullmatch(r"\d{1,8}", parts[1], re.ASCII):
+                raise UserError(f"{path}: line {number} is not 'path label': {text[:80]!r}")
+            if int(parts[1]) > MAX_LABEL:
+                raise UserError(f"{path}: line {number}: label {parts[1]} is above {MAX_LABEL}")
+            labels.append(int(parts[1]))
+            yield parts[0]
+
+    names = Names.of(listed())
+    if not labels:
+        raise UserError(f"{path} lists no image")
+    return Listed(path, names, np.asarray(labels, np.int64))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    read = 0
+    try:
+        with opener(path, "rt", encoding="utf-8", errors="surrogateescape") as file:
+            # A line without an end is as much of a bomb as too many lines.
+            while line := file.readline(1 << 16):
+                read += len(line)
+                if read > MAX_LIST_BYTES or len(line) >= 1 << 16:
+                    raise UserError(f"{path}: too large, or no text: this is no list of images")
+                yield line
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+
+
+def names_by_folder(train: Listed, num_classes: int) -> tuple[str, ...]:
+    """Class names: the folder that all images of a class are in, if each class has one of its own;
+    else the labels."""
+    folder_C: list[str | None] = [None] * num_classes
+    for path, label in zip(train.paths, train.labels_N.tolist(), strict=True):
+        folder = path.rsplit("/", 2)[-2] if "/" in path else ""
+        if folder_C[label] is None:
+            folder_C[label] = folder
+        elif folder_C[label] != folder:
+            break
+    else:
+        names = tuple(folder or "" for folder in folder_C)
+        if all(names) and len(set(names)) == num_classes:
+            return names
+    return tuple(str(c) for c in range(num_classes))

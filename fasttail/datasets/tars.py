@@ -1,0 +1,148 @@
+"""Reading tar files: which members there are, and images as byte ranges of them.
+
+Only what the format says is trusted as far as it fits the file: sizes are checked, long names are
+bounded, and nothing is ever unpacked to a path.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fasttail.datasets.base import JPEG_SUFFIXES, Facts
+from fasttail.datasets.names import Names
+from fasttail.errors import UserError
+
+_BLOCK = 512
+_MAX_EXTRA_BYTES = 1 << 20  # of a long name or a block of attributes
+_REGULAR = (b"0", b"\0", b"7")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A regular file in a tar: its name, and where its `size` bytes begin."""
+
+    name: str
+    at: int
+    size: int
+
+
+def members(path: Path) -> Iterator[Member]:
+    """The regular files of an uncompressed tar (ustar, GNU, pax), in their order.
+
+    Raises `UserError` if it is none, or ends within a member.
+    """
+    try:
+        with path.open("rb") as file:
+            yield from _members(path, file.fileno(), os.fstat(file.fileno()).st_size)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _members(path: Path, fd: int, end: int) -> Iterator[Member]:
+    at = 0
+    name: str | None = None  # from an entry that stands before its member
+    size: int | None = None
+    while at + _BLOCK <= end:
+        block = os.pread(fd, _BLOCK, at)
+        if not any(block):
+            return
+        if sum(block) - sum(block[148:156]) + 8 * 32 != _number(block[148:156]):
+            hint = " (compressed? unpack it first)" if block[:2] == b"\x1f\x8b" else ""
+            raise UserError(f"{path}: no tar header at byte {at}{hint}")
+        kind, body = block[156:157], at + _BLOCK
+        length = _number(block[124:136])
+        if kind not in (b"L", b"x", b"g", b"K") and size is not None:
+            length = size
+        if length < 0 or body + length > end:
+            raise UserError(f"{path}: the member at byte {at} reaches past the file's end at {end}")
+        if kind in (b"L", b"x"):
+            if length > _MAX_EXTRA_BYTES:
+                raise UserError(f"{path}: a name of {length} bytes at byte {at}")
+            extra = os.pread(fd, length, body)
+            if kind == b"L":
+                name = os.fsdecode(extra.rstrip(b"\0"))
+            else:
+                attributes = dict(_attributes(path, at, extra))
+                if b"path" in attributes:
+                    name = os.fsdecode(attributes[b"path"])
+                if b"size" in attributes and attributes[b"size"].isdigit():
+                    size = int(attributes[b"size"])
+        elif kind not in (b"g", b"K"):
+            if kind in _REGULAR:
+                yield Member(name or _name(block), body, length)
+            name = size = None
+        at = body + -(-length // _BLOCK) * _BLOCK
+    if at != end:
+        raise UserError(f"{path}: it ends at byte {end} without an end mark: truncated")
+
+
+def _name(block: bytes) -> str:
+    name = block[:100].split(b"\0", 1)[0]
+    prefix = block[345:500].split(b"\0", 1)[0] if block[257:263] == b"ustar\0" else b""
+    return os.fsdecode(prefix + b"/" + name if prefix else name)
+
+
+def _number(field: bytes) -> int:
+    """An octal number, or a large one in base 256; -1 if it is neither."""
+    if field[0] & 0x80:
+        return int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
+    digits = field.strip(b" \0")
+    try:
+        return int(digits, 8) if digits else 0
+    except ValueError:
+        return -1
+
+
+def _attributes(path: Path, at: int, text: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """`27 path=some/name\n` and so on."""
+    start = 0
+    while start < len(text):
+        length, blank, _ = text[start : start + 16].partition(b" ")
+        if not blank or not length.isdigit() or not 0 < int(length) <= len(text) - start:
+            raise UserError(f"{path}: attributes at byte {at} make no sense")
+        key, _, value = text[start + len(length) + 1 : start + int(length) - 1].partition(b"=")
+        yield key, value
+        start += int(length)
+
+
+@dataclass(frozen=True)
+class TarImages:
+    """Images that are members of tars: image i is `sizes_N[i]` bytes at `offsets_N[i]` of
+    `files[files_N[i]]`."""
+
+    files: tuple[Path, ...]
+    files_N: np.ndarray
+    offsets_N: np.ndarray
+    sizes_N: np.ndarray
+    names: Names
+
+    def __len__(self) -> int:
+        return len(self.sizes_N)
+
+    def name(self, i: int) -> str:
+        return f"{self.files[self.files_N[i]].name}/{self.names[i]}"
+
+    def read(self, i: int) -> bytes:
+        with self.files[self.files_N[i]].open("rb", buffering=0) as file:
+            data = os.pread(file.fileno(), int(self.sizes_N[i]), int(self.offsets_N[i]))
+        if len(data) != self.sizes_N[i]:
+            raise OSError("the tar is shorter than it was")
+        return data
+
+    def pick(self, which_N: np.ndarray) -> "TarImages":
+        return TarImages(
+            self.files,
+            self.files_N[which_N],
+            self.offsets_N[which_N],
+            self.sizes_N[which_N],
+            self.names.pick(np.asarray(which_N)),
+        )
+
+    def facts(self) -> Facts:
+        stamps = np.array([path.stat().st_mtime_ns for path in self.files], np.int64)
+        plain = [self.names[i].lower().endswith(JPEG_SUFFIXES) for i in range(len(self))]
+        stamp_N = stamps[self.files_N] ^ self.offsets_N
+        return Facts(self.sizes_N, np.array(plain, bool), stamp_N)
