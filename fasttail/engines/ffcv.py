@@ -14,6 +14,7 @@ import torch
 from fasttail import kernels
 from fasttail.engines.base import Batch, BatchPlan, Plan
 from fasttail.engines.buffers import Buffers
+from fasttail.engines.checksums import Checksums
 from fasttail.engines.libffcv import LibffcvDecoder, library
 from fasttail.engines.loop import AHEAD, Ticket, run_ahead
 from fasttail.engines.source import RAW, Source
@@ -25,8 +26,11 @@ log = logging.getLogger(__name__)
 class KernelTicket:
     """A batch in the kernel's threads."""
 
-    def __init__(self, split: Source, ids_B: np.ndarray, ticket: kernels.Ticket) -> None:
+    def __init__(
+        self, split: Source, checksums: Checksums, ids_B: np.ndarray, ticket: kernels.Ticket
+    ) -> None:
         self._split = split
+        self._checksums = checksums
         self._ids_B = ids_B
         self._ticket = ticket
         self.done = ticket.done
@@ -37,6 +41,7 @@ class KernelTicket:
         if failed is not None:
             b, reason = failed
             raise CorruptSample(f"{self._split.where(int(self._ids_B[b]))}: {reason}")
+        self._checksums.mark(self._ids_B)
 
 
 class KernelDecoder:
@@ -47,6 +52,7 @@ class KernelDecoder:
         self._parts = tuple(split.part_bytes(p) for p in range(len(split.part_paths)))
         self._starts_P = np.array([part.ctypes.data for part in self._parts], np.uint64)
         self._lengths_P = np.array([part.size for part in self._parts], np.int64)
+        self._checksums = Checksums(split)
         self._pool = kernels.Pool(threads)
 
     def submit(self, batch: BatchPlan, images_BHWC: np.ndarray) -> KernelTicket:
@@ -67,13 +73,15 @@ class KernelDecoder:
             addresses_B=self._starts_P[parts_B] + offsets_B.astype(np.uint64),
             sizes_B=sizes_B,
             raw_B=split.modes_N[ids_B] == RAW,
+            check_B=self._checksums.unchecked(ids_B),
+            crc32_B=split.crc32_N[ids_B],
             heights_B=split.heights_N[ids_B],
             widths_B=split.widths_N[ids_B],
             boxes_B4=batch.boxes_B4,
             flips_B=batch.flips_B,
             keep=self._parts,
         )
-        return KernelTicket(split, ids_B, ticket)
+        return KernelTicket(split, self._checksums, ids_B, ticket)
 
     def close(self) -> None:
         self._pool.close()

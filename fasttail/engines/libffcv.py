@@ -56,7 +56,7 @@ class LibffcvTicket:
         self._images = images
 
     def done(self) -> bool:
-        return all(image.done() for image in self._images)
+        return all(image.done() and image.exception() is None for image in self._images)
 
     def wait(self) -> None:
         for image in self._images:

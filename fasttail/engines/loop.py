@@ -29,7 +29,7 @@ class Ticket(Protocol):
     """A batch that is being decoded."""
 
     def done(self) -> bool:
-        """Whether `wait` would return at once."""
+        """Whether `wait` would return at once, and raise nothing."""
         ...
 
     def wait(self) -> None:

@@ -1,8 +1,9 @@
-/* What the three files of the kernel share: items, the per-thread state, errors.
+/* What the files of the kernel share: items, the per-thread state, errors.
  *
  *     pool.c      threads that work through a queue of batches        (the entry points for batches)
  *     jpeg_roi.c  one item: the rows of a box, from a JPEG or raw      (the entry points for single files)
  *     resize.c    rows -> output image, triangle filter
+ *     crc32.c     are the bytes those that were written?
  */
 #ifndef FASTTAIL_H
 #define FASTTAIL_H
@@ -29,6 +30,8 @@ typedef struct {
     const uint8_t *src;       /* a JPEG file, or pixels [height, width, 3] */
     int64_t size;             /* bytes at src */
     int raw;                  /* whether src is pixels */
+    int check;                /* whether the bytes' checksum is to be compared with `crc32` */
+    uint32_t crc32;
     int32_t height, width;    /* of the stored image, as the index has them */
     int32_t box[4];           /* top, left, height, width; may reach past the edges */
     int flip;                 /* mirror the output left to right */
@@ -66,6 +69,10 @@ int32_t ft_rows_kept(int32_t box_h, int32_t out_h);
 int ft_resize(ft_resizer *resizer, ft_rows *rows, const ft_item *item);
 
 void ft_resizer_free(ft_resizer *resizer);
+
+/* crc32.c ----------------------------------------------------------------------------------- */
+
+uint32_t ft_crc32(const uint8_t *bytes, int64_t size);
 
 /* jpeg_roi.c -------------------------------------------------------------------------------- */
 

@@ -273,6 +273,10 @@ static int from_jpeg(ft_decoder *decoder, const ft_item *item)
 int ft_decode(ft_decoder *decoder, const ft_item *item, char message[FT_MESSAGE])
 {
     decoder->message = message;
+    if (item->check && ft_crc32(item->src, item->size) != item->crc32) {
+        snprintf(message, FT_MESSAGE, "the checksum of its bytes differs from the index");
+        return -1;
+    }
     snprintf(message, FT_MESSAGE, "out of memory");
     return item->raw ? from_raw(decoder, item) : from_jpeg(decoder, item);
 }

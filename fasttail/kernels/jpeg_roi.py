@@ -47,6 +47,8 @@ def _declare(lib: ctypes.CDLL) -> None:
         _array(np.uint64, 1),
         _array(np.int64, 1),
         _array(np.uint8, 1),
+        _array(np.uint8, 1),
+        _array(np.uint32, 1),
         _array(np.int32, 1),
         _array(np.int32, 1),
         _array(np.int32, 2),
@@ -119,8 +121,10 @@ class Ticket:
         self._outcome: tuple[int, str] | None = None
 
     def done(self) -> bool:
-        """Whether `wait` would return at once."""
-        return self._job is None or self._pool.job_done(self._job)
+        """Whether the batch is there; false too if an image failed."""
+        if self._job is None:
+            return self._outcome is None
+        return self._pool.job_done(self._job)
 
     def wait(self) -> tuple[int, str] | None:
         """Waits for the batch: None, or the first image that failed and why."""
@@ -163,6 +167,8 @@ class Pool:
         addresses_B: np.ndarray,
         sizes_B: np.ndarray,
         raw_B: np.ndarray,
+        check_B: np.ndarray,
+        crc32_B: np.ndarray,
         heights_B: np.ndarray,
         widths_B: np.ndarray,
         boxes_B4: np.ndarray,
@@ -172,8 +178,9 @@ class Pool:
         """Starts making B images of `out_BHWC`, uint8 [B, H, W, 3].
 
         Image b: the `sizes_B[b]` bytes at `addresses_B[b]`, which must stay readable (`keep` holds
-        their owners), are raw pixels or a JPEG of the given height and width. Its box (top, left,
-        height, width) is resized to H x W, and mirrored where `flips_B`.
+        their owners), are raw pixels or a JPEG of the given height and width. Where `check_B`, their
+        CRC-32 must be `crc32_B`. Its box (top, left, height, width) is resized to H x W, and mirrored
+        where `flips_B`.
 
         Raises `ValueError` if shapes do not fit together or a box has no area.
         """
@@ -185,6 +192,8 @@ class Pool:
             np.ascontiguousarray(addresses_B, np.uint64),
             np.ascontiguousarray(sizes_B, np.int64),
             np.ascontiguousarray(raw_B, np.uint8),
+            np.ascontiguousarray(check_B, np.uint8),
+            np.ascontiguousarray(crc32_B, np.uint32),
             np.ascontiguousarray(heights_B, np.int32),
             np.ascontiguousarray(widths_B, np.int32),
             np.ascontiguousarray(flips_B, np.uint8),

@@ -24,9 +24,9 @@ typedef struct ft_job {
     int32_t out_h, out_w;
     const uint64_t *src_B;     /* addresses */
     const int64_t *sizes_B;
-    const uint8_t *raw_B;
+    const uint8_t *raw_B, *check_B, *flips_B;
+    const uint32_t *crc32_B;
     const int32_t *heights_B, *widths_B, *boxes_B4;
-    const uint8_t *flips_B;
     uint8_t *out;
 } ft_job;
 
@@ -55,6 +55,8 @@ static void work_off(ft_job *job, ft_decoder *decoder, int32_t from, int32_t to,
             .src = (const uint8_t *)(uintptr_t)job->src_B[b],
             .size = job->sizes_B[b],
             .raw = job->raw_B[b],
+            .check = job->check_B[b],
+            .crc32 = job->crc32_B[b],
             .height = job->heights_B[b],
             .width = job->widths_B[b],
             .flip = job->flips_B[b],
@@ -151,20 +153,21 @@ FT_API ft_pool *ft_pool_new(int32_t threads)
     return pool;
 }
 
-/* Starts a batch of `count` images: addresses uint64 [B], sizes int64 [B], raw or JPEG, height and width
- * as the index has them, boxes int32 [B, 4], flips, output uint8 [B, out_h, out_w, 3]. All memory must
- * stay until `ft_job_end`. The batch, or NULL if memory runs out. */
+/* Starts a batch of `count` images: addresses and sizes of their bytes, raw or JPEG, whose checksums to
+ * check and what they are, heights and widths as the index has them, boxes int32 [B, 4], flips, output
+ * uint8 [B, out_h, out_w, 3]. All memory must stay until `ft_job_end`. The batch, or NULL if memory runs
+ * out. */
 FT_API ft_job *ft_submit(ft_pool *pool, int32_t count, int32_t out_h, int32_t out_w,
                          const uint64_t *src_B, const int64_t *sizes_B, const uint8_t *raw_B,
-                         const int32_t *heights_B, const int32_t *widths_B, const int32_t *boxes_B4,
+                         const uint8_t *check_B, const uint32_t *crc32_B, const int32_t *heights_B, const int32_t *widths_B, const int32_t *boxes_B4,
                          const uint8_t *flips_B, uint8_t *out)
 {
     ft_job *job = calloc(1, sizeof *job);
     if (!job)
         return NULL;
     *job = (ft_job){.count = count, .failed = -1, .out_h = out_h, .out_w = out_w, .src_B = src_B,
-                    .sizes_B = sizes_B, .raw_B = raw_B, .heights_B = heights_B,
-                    .widths_B = widths_B, .boxes_B4 = boxes_B4, .flips_B = flips_B, .out = out};
+                    .sizes_B = sizes_B, .raw_B = raw_B, .check_B = check_B, .crc32_B = crc32_B,
+                    .heights_B = heights_B, .widths_B = widths_B, .boxes_B4 = boxes_B4, .flips_B = flips_B, .out = out};
     job->at_a_time = 1 + PIXELS_AT_A_TIME / (out_h * out_w);
     if (count == 0)
         return job;
@@ -179,11 +182,11 @@ FT_API ft_job *ft_submit(ft_pool *pool, int32_t count, int32_t out_h, int32_t ou
     return job;
 }
 
-/* Whether every image of the batch is finished. */
+/* Whether every image of the batch is finished, and none failed. */
 FT_API int ft_job_done(ft_pool *pool, ft_job *job)
 {
     pthread_mutex_lock(&pool->lock);
-    int done = job->finished == job->count;
+    int done = job->finished == job->count && job->failed < 0;
     pthread_mutex_unlock(&pool->lock);
     return done;
 }
