@@ -179,7 +179,10 @@ def train(
         None, help="clean, or official: as the authors' code does it. [default: clean]"
     ),
     run: Path | None = typer.Option(
-        None, help="The run's directory. [default: a new one in runs/; for cls the only one there]"
+        None,
+        "--run",
+        "--run-dir",  # torchrun takes --run for the beginning of its own --run-path
+        help="The run's directory. [default: a new one in runs/; for cls the only one there]",
     ),
     init: Path | None = typer.Option(
         None, help="Start from these weights: a run's directory or a file."
@@ -215,7 +218,7 @@ def train(
 @app.command("eval", epilog="Example: fasttail eval --run runs/demo --split test")
 def evaluate(
     run: Path | None = typer.Option(
-        None, help="The run's directory. [default: the only one in runs/]"
+        None, "--run", "--run-dir", help="The run's directory. [default: the only one in runs/]"
     ),
     split: str = typer.Option("test", help="The split to read accuracies on."),
 ) -> None:

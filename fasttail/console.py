@@ -38,8 +38,8 @@ class Reporter:
         self._err.print(line, markup=False)
 
     def table(self, rows: Sequence[Mapping[str, Any]], title: str) -> None:
-        """The rows of metrics.json as a table, in percent; a dash where a group has no classes. What
-        there is to say of a row stands below."""
+        """The rows of metrics.json as a table, in percent; a dash where a group has no classes.
+        What there is to say of a row stands below."""
         table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         table.add_column("method")
         for header in COLUMNS.values():

@@ -196,7 +196,7 @@ def test_two_processes_share_a_run_and_count_every_image_once(blob_shards: Path)
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-                *("--nproc-per-node", "2", "-m", "fasttail", "train", "--run", "runs/two"),
+                *("--nproc-per-node", "2", "-m", "fasttail", "train", "--run-dir", "runs/two"),
                 *("--stage", *stage),
             ],
             capture_output=True,

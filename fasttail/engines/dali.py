@@ -98,7 +98,7 @@ class Dali:
     def close(self) -> None:
         self._idle.clear()
 
-    def _take(self, shape: Shape) -> "Pipeline":
+    def _take(self, shape: "Shape") -> "Pipeline":
         from fasttail.engines.dali_pipeline import build
 
         for place, (built_for, pipeline) in enumerate(self._idle):
