@@ -5,27 +5,34 @@ number of ranks; rank r takes its slice of them, the r-th of world_size. A plan 
 step at once: `(seed, epoch, step)` is all there is to resume from.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
 from fasttail.errors import UserError, unknown
 from fasttail.plan.contract import BatchPlan
-from fasttail.plan.order import ClassTable, IidOrder, Order, QuotaOrder, plain
+from fasttail.plan.locality import Layout, PagedOrder, Pages
+from fasttail.plan.official import CycledOrder, MultinomialOrder, ShuffledOrder
+from fasttail.plan.order import ClassTable, Epoch, IidOrder, Order, QuotaOrder, plain
 from fasttail.plan.quotas import Probabilities
 from fasttail.plan.view import View
 
-DRAWS = {"quota": QuotaOrder, "iid": IidOrder}
+DRAWS: dict[str, Callable[[ClassTable, Probabilities, Epoch], Order]] = {
+    "quota": QuotaOrder,
+    "iid": IidOrder,
+    "shuffled": ShuffledOrder,
+    "cycled": CycledOrder,
+    "multinomial": MultinomialOrder,
+}
 
 
-class PlannedSplit(ClassTable, Protocol):
-    """What a plan has to know of a split: N samples of C classes."""
+class PlannedSplit(Layout, Protocol):
+    """What a plan has to know of a split: N samples of C classes. `sizes_N` matters for an order by
+    pages only."""
 
     @property
     def class_names(self) -> tuple[str, ...]: ...
-
-    @property
-    def labels_N(self) -> np.ndarray: ...
 
     @property
     def heights_N(self) -> np.ndarray: ...
@@ -40,7 +47,8 @@ class TrainEpoch:
 
     `p_C` are the class probabilities, float64 [C], or, where they change, a function from an epoch
     to them (`samplers.schedule`): then what rounding took in one epoch is given back in the next
-    also while they change. `draws` is one of `DRAWS`.
+    also while they change. `draws` is one of `DRAWS`: "quota", or "iid" as the paper words it, or
+    what `official.draws` names. `pages` asks for the draws of "quota" page by page of the shards.
 
     Raises `UserError` for a batch size that the ranks can't share or the split can't fill, and for
     a class without images, which it names.
@@ -58,9 +66,12 @@ class TrainEpoch:
         rank: int = 0,
         world_size: int = 1,
         draws: str = "quota",
+        pages: Pages | None = None,
     ) -> None:
         if draws not in DRAWS:
             raise unknown("kind of draws", draws, DRAWS)
+        if pages is not None and draws != "quota":
+            raise UserError(f'draws {draws!r} have no order by pages: take "quota"')
         size = len(split.labels_N)
         _check_batch(batch_size, size, rank, world_size)
         _check_classes(split, p_C(epoch) if callable(p_C) else p_C)
@@ -69,8 +80,10 @@ class TrainEpoch:
         self._view, self._seed, self._epoch = view, seed, epoch
         self._batch_size, self._rank = batch_size, rank
         self._heights_N, self._widths_N = plain(split.heights_N), plain(split.widths_N)
-        total = self.steps * batch_size
-        self._order: Order = DRAWS[draws](split, p_C, total, seed, epoch)
+        at = Epoch(seed, epoch, self.steps, batch_size)
+        self._order: Order = (
+            DRAWS[draws](split, p_C, at) if pages is None else PagedOrder(split, p_C, at, pages)
+        )
 
     @property
     def out_hw(self) -> tuple[int, int]:

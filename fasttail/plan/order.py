@@ -13,6 +13,7 @@ and an image late in the first and early in the second would be drawn k + 2 time
 epoch a draw comes is up to the permutation of positions, which is new for every epoch.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ from fasttail.plan.permute import cut, permute_each, permute_run, subkey
 from fasttail.plan.quotas import Probabilities, quotas, shares
 from fasttail.plan.random import below64, key, words
 
+IID_TOTAL = 1 << 32  # probabilities are kept to 2^-52
 CHUNK = 512  # positions that go through each stage together, within the first-level cache
 
 
@@ -36,11 +38,26 @@ class ClassTable(Protocol):
 
 
 class Order(Protocol):
-    """What is drawn in an epoch of `total` positions."""
+    """What is drawn in an epoch of steps * batch_size positions."""
 
     def draw(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Sample ids and classes, int64 [B] each, at positions first .. first + count - 1."""
         ...
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Which epoch of which run, and how long: what every order is made for."""
+
+    seed: int
+    number: int
+    steps: int
+    batch_size: int
+
+    @property
+    def total(self) -> int:
+        """Positions, over all ranks."""
+        return self.steps * self.batch_size
 
 
 def plain(array: np.ndarray) -> np.ndarray:
@@ -78,19 +95,24 @@ def find(slot, sums_C1, guide_G, shift):
     return low
 
 
-class QuotaOrder:
-    """Exact quotas, and within a class every image k or k + 1 times. See the top of this file."""
+class ClassDraws:
+    """So and so many draws of each class, in the order of `order_key`; a class's draws are those on
+    its ring from number `drawn_C` on. int64 [C] both."""
 
     def __init__(
-        self, table: ClassTable, p: Probabilities, total: int, seed: int, epoch: int
+        self,
+        table: ClassTable,
+        drawn_C: np.ndarray,
+        quota_C: np.ndarray,
+        order_key: np.uint64,
+        ring_key: np.uint64,
     ) -> None:
-        drawn_C, quota_C = quotas(p, total, epoch)
         self.quota_C = quota_C
         self._samples_N = plain(table.samples_N)
         self._lookup = Lookup(np.concatenate([[0], np.cumsum(quota_C)]))
-        self._key = key("order", seed, epoch)
+        self._key = order_key
         rows_C = np.empty((len(quota_C), ROW), dtype=np.uint64)
-        class_rows(self._lookup.sums_C1, drawn_C, plain(table.indptr_C1), key("ring", seed), rows_C)
+        class_rows(self._lookup.sums_C1, drawn_C, plain(table.indptr_C1), ring_key, rows_C)
         self._rows_C = plain(rows_C)
 
     def draw(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -101,6 +123,15 @@ class QuotaOrder:
             self._rows_C, self._samples_N, ids_B, classes_B,
         )  # fmt: skip
         return ids_B, classes_B
+
+
+class QuotaOrder(ClassDraws):
+    """Exact quotas, and within a class every image k or k + 1 times. See the top of this file."""
+
+    def __init__(self, table: ClassTable, p: Probabilities, epoch: Epoch) -> None:
+        drawn_C, quota_C = quotas(p, epoch.total, epoch.number)
+        order_key, ring_key = key("order", epoch.seed, epoch.number), key("ring", epoch.seed)
+        super().__init__(table, drawn_C, quota_C, order_key, ring_key)
 
 
 # What a draw has to know of its class lies together, in one cache line: uint64 [C, ROW].
@@ -155,13 +186,11 @@ class IidOrder:
     """As the paper words it: each draw for itself, first a class by its probability, then one of
     its images, all alike."""
 
-    def __init__(
-        self, table: ClassTable, p: Probabilities, total: int, seed: int, epoch: int
-    ) -> None:
-        p_C = p(epoch) if callable(p) else p
+    def __init__(self, table: ClassTable, p: Probabilities, epoch: Epoch) -> None:
+        p_C = p(epoch.number) if callable(p) else p
         self._indptr_C1, self._samples_N = plain(table.indptr_C1), plain(table.samples_N)
-        self._lookup = Lookup(shares(p_C, 1 << 32))
-        self._key = key("iid", seed, epoch)
+        self._lookup = Lookup(shares(p_C, IID_TOTAL))
+        self._key = key("iid", epoch.seed, epoch.number)
 
     def draw(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         ids_B, classes_B = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)

@@ -6,8 +6,8 @@ sampling goes from the first to the last: (1 - t) p_instance + t p_class, t runn
 epochs.
 
 `counts_C` are the classes' training images, all above zero; t is in 0..1 and matters to samplers
-that change. Roots, sums and quotients only, and `math.fsum`: the same bits on every machine, but
-for `power:q` with a q other than 0, 1/2 and 1.
+that change. Roots, quotients and exact sums only: the same bits on every machine, but for `power:q`
+with a q other than 0, 1/2 and 1.
 """
 
 import math
@@ -24,8 +24,11 @@ Sampler = Callable[[np.ndarray, float], np.ndarray]
 def power(counts_C: np.ndarray, t: float, q: float) -> np.ndarray:
     """p_j in proportion to n_j^q."""
     counts_C = np.asarray(counts_C, dtype=np.float64)
-    exact = {0.0: np.ones_like, 0.5: np.sqrt, 1.0: np.array}
-    weights_C = exact[q](counts_C) if q in exact else np.power(counts_C / counts_C.max(), q)
+    if q == 0.0:
+        return np.full(len(counts_C), 1.0 / len(counts_C))
+    if q == 1.0:
+        return counts_C / counts_C.sum()  # whole numbers below 2^53: exact in any order
+    weights_C = np.sqrt(counts_C) if q == 0.5 else np.power(counts_C / counts_C.max(), q)
     return weights_C / math.fsum(weights_C)
 
 
