@@ -3,8 +3,9 @@
 numba's own cache looks at the file that holds a function, not at the functions it calls, wants a
 writable place beside the source, and keeps an index that two processes can write over each other.
 Here one file holds one compiled kernel, and its name says everything it depends on: the content of
-all source files of this package folder, the versions of numba, llvmlite, numpy and Python, the CPU
-with its features, and the signature. A name that exists is right; whatever changes, the name does.
+all source files beside the kernel's and beside this one, the versions of numba, llvmlite, numpy and
+Python, the CPU with its features, and the signature. A name that exists is right; whatever changes,
+the name does.
 
 The files lie in the user's cache folder: $NUMBA_CACHE_DIR, $XDG_CACHE_HOME or ~/.cache. Where that
 can't be written, or others could write to it, nothing is kept and every process compiles anew.
@@ -43,18 +44,20 @@ def stage(function: Callable[..., Any]) -> Any:
 def kernel(function: Callable[..., Any]) -> Any:
     """Compiles a function that Python calls, at its first call: without the GIL, cached on disk."""
     dispatcher = numba.njit(function, nogil=True, error_model="numpy")
-    folder = cache_dir()
-    if folder is not None:
-        dispatcher._cache = KernelCache(folder, f"{function.__module__}.{function.__qualname__}")
+    dispatcher._cache = KernelCache(function)
     return dispatcher
 
 
 @cache
-def cache_dir() -> Path | None:
-    """The folder of compiled kernels, made if need be; None where there can't be one."""
+def cache_dir(source_dir: Path) -> Path | None:
+    """The folder of compiled kernels of the sources in a folder, made if need be; None where there
+    can't be one."""
     base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
+    digest = source_digest(source_dir)
+    if digest is None:
+        return None
     try:
-        folder = (Path(base) if base else Path.home() / ".cache") / "fasttail" / source_digest()
+        folder = (Path(base) if base else Path.home() / ".cache") / "fasttail" / digest
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = folder.stat()
         tempfile.TemporaryFile(dir=folder).close()
@@ -65,13 +68,18 @@ def cache_dir() -> Path | None:
 
 
 @cache
-def source_digest() -> str:
-    """What compiled code depends on, but for signature and CPU, as 32 hex digits."""
+def source_digest(source_dir: Path) -> str | None:
+    """What compiled code depends on, but for signature and CPU, as 32 hex digits; None if the
+    sources can't be read (an install of bytecode only, or inside an archive)."""
     digest = hashlib.blake2b(digest_size=16)
     versions = (numba.__version__, llvmlite.__version__, np.__version__, sys.version)
     digest.update(repr(versions).encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(hashlib.blake2b(path.read_bytes()).digest())
+    for folder in sorted({source_dir, Path(__file__).parent}):
+        paths = sorted(folder.glob("*.py"))
+        if not paths:
+            return None
+        for path in paths:
+            digest.update(hashlib.blake2b(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
@@ -79,21 +87,23 @@ class KernelCache(_Cache):
     """Where one numba dispatcher keeps its compiled signatures. Written atomically, read with a
     checksum: a file that is torn or foreign counts as absent."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder = folder
-        self._name = name
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._source_dir = Path(function.__code__.co_filename).parent
+        self._name = f"{function.__module__}.{function.__qualname__}"
         self._enabled = True
 
     @property
-    def cache_path(self) -> str:
-        return str(self._folder)
+    def cache_path(self) -> str | None:
+        folder = cache_dir(self._source_dir)
+        return str(folder) if folder else None
 
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
         target_context.refresh()
-        if not self._enabled:
+        path = self._path(sig, target_context.codegen())
+        if path is None:
             return None
         try:
-            content = self._path(sig, target_context.codegen()).read_bytes()
+            content = path.read_bytes()
         except OSError:
             return None
         digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
@@ -103,14 +113,15 @@ class KernelCache(_Cache):
         return CompileResult._rebuild(target_context, *pickle.loads(payload))  # noqa: S301
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        if not self._enabled or data.library.has_dynamic_globals:
+        path = self._path(sig, data.codegen)
+        if path is None or data.library.has_dynamic_globals:
             return
         payload = dumps(data._reduce())
         content = hashlib.blake2b(payload, digest_size=_DIGEST_BYTES).digest() + payload
         try:
-            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
                 file.write(content)
-            Path(file.name).replace(self._path(sig, data.codegen))
+            Path(file.name).replace(path)
         except OSError:  # the disk is full, or the folder went: the code runs all the same
             self._enabled = False
 
@@ -121,10 +132,12 @@ class KernelCache(_Cache):
         self._enabled = False
 
     def flush(self) -> None:
-        for path in self._folder.glob(f"{self._name}-*.kernel"):
+        folder = cache_dir(self._source_dir)
+        for path in folder.glob(f"{self._name}-*.kernel") if folder else ():
             path.unlink(missing_ok=True)
 
-    def _path(self, sig: Any, codegen: Any) -> Path:
+    def _path(self, sig: Any, codegen: Any) -> Path | None:
+        folder = cache_dir(self._source_dir) if self._enabled else None
         about = repr((sig, codegen.magic_tuple())).encode()
         digest = hashlib.blake2b(about, digest_size=12).hexdigest()
-        return self._folder / f"{self._name}-{digest}.kernel"
+        return folder / f"{self._name}-{digest}.kernel" if folder else None

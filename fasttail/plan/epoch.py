@@ -77,7 +77,7 @@ class TrainEpoch:
         _check_classes(split, p_C(epoch) if callable(p_C) else p_C)
         self.steps = size // batch_size
         self.max_batch = batch_size // world_size
-        self._view, self._seed, self._epoch = view, seed, epoch
+        self._look = view.at(seed, epoch)
         self._batch_size, self._rank = batch_size, rank
         self._heights_N, self._widths_N = plain(split.heights_N), plain(split.widths_N)
         at = Epoch(seed, epoch, self.steps, batch_size)
@@ -87,7 +87,7 @@ class TrainEpoch:
 
     @property
     def out_hw(self) -> tuple[int, int]:
-        return self._view.out_hw
+        return self._look.view.out_hw
 
     def batch(self, step: int) -> BatchPlan:
         """This rank's share of global batch `step`; `IndexError` if there is no such batch."""
@@ -95,13 +95,12 @@ class TrainEpoch:
             raise IndexError(f"step {step} of an epoch of {self.steps} steps")
         first = step * self._batch_size + self._rank * self.max_batch
         ids_B, labels_B = self._order.draw(first, self.max_batch)
-        at = (self._seed, self._epoch, first)
         return BatchPlan(
             ids_B,
             labels_B,
-            self._view.boxes(*at, self._heights_N[ids_B], self._widths_N[ids_B]),
-            self._view.flips(*at, self.max_batch),
-            self._view.jitters(*at, self.max_batch),
+            self._look.boxes(first, self._heights_N[ids_B], self._widths_N[ids_B]),
+            self._look.flips(first, self.max_batch),
+            self._look.jitters(first, self.max_batch),
         )
 
 
@@ -126,7 +125,7 @@ class EvalEpoch:
         _check_rank(rank, world_size)
         self._size, self._batch_size = len(split.labels_N), batch_size
         self._rank, self._world_size = rank, world_size
-        self._view = view
+        self._look = view.at(seed=0, epoch=0)
         self._labels_N = plain(split.labels_N)
         self._heights_N, self._widths_N = plain(split.heights_N), plain(split.widths_N)
         batches = -(-self._size // batch_size)
@@ -138,7 +137,7 @@ class EvalEpoch:
 
     @property
     def out_hw(self) -> tuple[int, int]:
-        return self._view.out_hw
+        return self._look.view.out_hw
 
     def batch(self, step: int) -> BatchPlan:
         """This rank's share of batch `step`; `IndexError` if there is no such batch."""
@@ -149,8 +148,8 @@ class EvalEpoch:
         return BatchPlan(
             np.arange(start, stop, dtype=np.int64),
             self._labels_N[start:stop].astype(np.int64),
-            self._view.boxes(0, 0, start, heights_B, widths_B),
-            self._view.flips(0, 0, start, stop - start),
+            self._look.boxes(start, heights_B, widths_B),
+            self._look.flips(start, stop - start),
         )
 
     def _slice(self, step: int) -> tuple[int, int]:

@@ -96,41 +96,56 @@ class View:
     def out_hw(self) -> tuple[int, int]:
         return self.out_px, self.out_px
 
-    def boxes(
-        self, seed: int, epoch: int, first: int, heights_B: np.ndarray, widths_B: np.ndarray
-    ) -> np.ndarray:
-        """The boxes at positions first, first + 1, ... of an epoch, int32 [B, 4], for stored images
-        of these heights and widths, int32 [B]."""
-        if self.kind == "center":
-            return boxes.center(heights_B, widths_B, self.out_px, self.resize_px)
-        if self.kind == "whole":
+    def at(self, seed: int, epoch: int) -> "Draw":
+        """What this view draws in one epoch."""
+        return Draw(
+            self, key("box", seed, epoch), key("flip", seed, epoch), key("jitter", seed, epoch)
+        )
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A view in one epoch: functions of the position, each with a stream of its own, so that the
+    crops stay what they are when flips or jitter are switched off."""
+
+    view: View
+    box_key: np.uint64
+    flip_key: np.uint64
+    jitter_key: np.uint64
+
+    def boxes(self, first: int, heights_B: np.ndarray, widths_B: np.ndarray) -> np.ndarray:
+        """The boxes at positions first, first + 1, ... of the epoch, int32 [B, 4], for stored
+        images of these heights and widths, int32 [B]."""
+        view = self.view
+        if view.kind == "center":
+            return boxes.center(heights_B, widths_B, view.out_px, view.resize_px)
+        if view.kind == "whole":
             return boxes.whole(heights_B, widths_B)
         boxes_B4 = np.empty((len(heights_B), 4), dtype=np.int32)
-        stream = key("box", seed, epoch)
-        if self.kind == "random_crop":
-            boxes.random_crops(
-                first, stream, self.out_px, self.padding, heights_B, widths_B, boxes_B4
-            )
+        sizes = heights_B, widths_B, boxes_B4
+        if view.kind == "random_crop":
+            boxes.random_crops(first, self.box_key, view.out_px, view.padding, *sizes)
         else:
-            lo, hi = math.log(self.ratio[0]), math.log(self.ratio[1])
+            scale_lo, scale_hi = map(float, view.scale)
+            ratio_lo, ratio_hi = map(math.log, view.ratio)
             boxes.random_resized_crops(
-                first, stream, *map(float, self.scale), lo, hi, heights_B, widths_B, boxes_B4
+                first, self.box_key, scale_lo, scale_hi, ratio_lo, ratio_hi, *sizes
             )
         return boxes_B4
 
-    def flips(self, seed: int, epoch: int, first: int, count: int) -> np.ndarray:
+    def flips(self, first: int, count: int) -> np.ndarray:
         """Which of the positions first .. first + count - 1 are mirrored, bool [B]."""
         flips_B = np.zeros(count, dtype=np.bool_)
-        if self.flip_p > 0:
-            boxes.flips(first, key("flip", seed, epoch), float(self.flip_p), flips_B)
+        if self.view.flip_p > 0:
+            boxes.flips(first, self.flip_key, float(self.view.flip_p), flips_B)
         return flips_B
 
-    def jitters(self, seed: int, epoch: int, first: int, count: int) -> Jitter | None:
+    def jitters(self, first: int, count: int) -> Jitter | None:
         """The colour jitter of the positions first .. first + count - 1, or None."""
-        if self.jitter is None or not any(self.jitter):
+        strengths = self.view.jitter
+        if strengths is None or not any(strengths):
             return None
         factors_B4 = np.empty((count, 4), dtype=np.float32)
         order_B4 = np.empty((count, 4), dtype=np.uint8)
-        stream = key("jitter", seed, epoch)
-        jitters(first, stream, *ranges(self.jitter), factors_B4, order_B4)
+        jitters(first, self.jitter_key, *ranges(strengths), factors_B4, order_B4)
         return Jitter(factors_B4, order_B4)
