@@ -13,6 +13,7 @@ from fasttail.classify import Stage
 from fasttail.compute import Compute, pick, process_group, wait_for_all
 from fasttail.config import TrainConfig
 from fasttail.console import Reporter
+from fasttail.engines.auto import choose
 from fasttail.errors import UserError, unknown
 from fasttail.models.weights import load_into
 from fasttail.plan import TrainEpoch, samplers
@@ -20,6 +21,7 @@ from fasttail.rundir import Run
 from fasttail.shards import Shards
 from fasttail.train import rep
 from fasttail.train.checkpoint import save_weights
+from fasttail.train.preemption import Preempted
 from fasttail.views import train_view
 from fasttail.world import World
 
@@ -89,15 +91,22 @@ def _train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
             model = rep.load_model(run, compute)
         else:
             init = _initial_model(run, options.init, reporter) if options.init else None
-            model = rep.train(
-                run,
-                opened,
-                world=world,
-                compute=compute,
-                reporter=reporter,
-                resume=options.resume,
-                init=init,
-            )
+            try:
+                model = rep.train(
+                    run,
+                    opened,
+                    world=world,
+                    compute=compute,
+                    reporter=reporter,
+                    resume=options.resume,
+                    init=init,
+                )
+            except Preempted:
+                reporter.say(
+                    "asked to leave, and the checkpoint is written: go on with "
+                    f"fasttail train --stage rep --run {run.dir} --resume"
+                )
+                return run
         stage = Stage(run, model, opened, world, compute, reporter)
         rows = [
             row
@@ -300,6 +309,8 @@ def _announce(run: Run, opened: Shards, compute: Compute, world: World, reporter
         f"{run.config.sampler} sampler, {optim.epochs} epochs of {optim.batch_size} images a step "
         f"on {world.size} x {compute.device.type} in {str(compute.dtype).removeprefix('torch.')}"
     )
+    if run.config.data.engine == "auto":
+        reporter.say("engine {}: {}".format(*choose(opened.split("train"), compute.device)))
     if optim.batch_size != optim.lr_batch_size:
         reporter.say(
             f"learning rate {optim.lr:g} for {optim.lr_batch_size} images becomes "

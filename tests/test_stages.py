@@ -1,8 +1,10 @@
 """Both stages on small real shards, in this process and in two."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from fasttail.console import Reporter
 from fasttail.errors import UserError
 from fasttail.stages import TrainOptions
 from fasttail.train import rep
+from fasttail.train.checkpoint import Checkpoints, Position
 
 SMALL = (
     "model.backbone=resnet20",
@@ -105,6 +108,31 @@ def test_a_run_stopped_at_any_step_and_resumed_ends_with_the_same_bits(
     expected, got = weights(whole.dir), weights(cut.dir)
     assert set(expected) == set(got)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_a_run_that_is_asked_to_leave_writes_a_checkpoint_and_exits_with_0(
+    blob_shards: Path,
+) -> None:
+    sets = [argument for setting in SMALL for argument in ("--set", setting)]
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "fasttail", "train", "--stage", "rep", "--epochs", "1000"),
+            *("--shards", str(blob_shards), "--run", "runs/asked", *sets),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    log = Path("runs/asked/log.jsonl")
+    deadline_s = time.monotonic() + 120
+    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "fasttail train --stage rep --run runs/asked --resume" in said
+    found = Checkpoints(Path("runs/asked/checkpoints")).latest()
+    assert found is not None
+    assert found[0] > Position(0, 0)
 
 
 def test_a_run_that_exists_is_not_overwritten(blob_shards: Path, quiet: Reporter) -> None:

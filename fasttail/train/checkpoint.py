@@ -22,7 +22,7 @@ from fasttail.errors import UserError
 FORMAT = "fasttail-1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Position:
     """Where in the training a checkpoint stands: `step` steps of `epoch` are done."""
 
@@ -94,9 +94,9 @@ class Checkpoints:
             state = torch.load(state_path, map_location="cpu", weights_only=True)
             if state["position"] == about["position"]:
                 position = Position(**state.pop("position"))
-                found.append(((position.epoch, position.step), slot, position, weights, state))
+                found.append((position, slot, weights, state))
         if not found:
             return None
-        _, slot, position, weights, state = max(found, key=lambda item: item[0])
+        position, slot, weights, state = max(found, key=lambda item: item[0])
         self._next = 1 - self.SLOTS.index(slot)
         return position, weights, state

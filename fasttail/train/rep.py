@@ -28,6 +28,7 @@ from fasttail.rundir import Run
 from fasttail.shards import Shards
 from fasttail.train.checkpoint import Checkpoints, Position, load_weights, save_weights
 from fasttail.train.log import Meter, RunLog
+from fasttail.train.preemption import Preempted, Preemption
 from fasttail.train.schedule import learning_rate
 from fasttail.views import train_view
 from fasttail.world import World
@@ -49,7 +50,8 @@ def train(
 
     With `resume`, goes on from the run's newest checkpoint, if it has one. `init` is a model to
     start from instead of one with fresh weights. Raises `UserError` if the batch does not fit the
-    split or the world, and `FloatingPointError` if a loss is not finite.
+    split or the world, `FloatingPointError` if a loss is not finite, and `Preempted` when SIGTERM
+    or SIGUSR1 came and the checkpoint is written.
     """
     config = run.config
     optim = config.optim
@@ -114,6 +116,7 @@ def train(
     forward = torch.compile(network) if config.compute.compile else network
     mean, std = shards.meta.mean, shards.meta.std
     meter = Meter()
+    save_every_s = 60 * config.compute.checkpoint_every_min
     saved_s = said_s = time.monotonic()
     best = float("-inf")
     best_epoch = None
@@ -125,6 +128,7 @@ def train(
         ) as engine,
         RunLog(run.log_path, enabled=world.is_main, tensorboard=config.compute.tensorboard) as log,
         reporter.progress("stage 1", optim.epochs * steps_per_epoch) as bar,
+        Preemption() as preemption,
     ):
         bar.advance(position.epoch * steps_per_epoch + position.step)
         for epoch in range(position.epoch, optim.epochs):
@@ -154,14 +158,18 @@ def train(
                     scaler.update()
 
                     meter.add(loss, batch.ids_B, wait_s)
-                    if len(meter) == config.compute.log_every or step + 1 == steps_per_epoch:
+                    look = len(meter) == config.compute.log_every or step + 1 == steps_per_epoch
+                    if look:
                         values = meter.read(global_step)
                         log.scalars("train", global_step, epoch=epoch, lr=lr, **values)
                         bar.advance(0, note=_note(epoch, optim.epochs, values, world))
                     bar.advance()
-                    if time.monotonic() - saved_s > 60 * config.compute.checkpoint_every_min:
+                    leave = preemption.asked(world, compute, agree=look)
+                    if leave or time.monotonic() - saved_s > save_every_s:
                         save(Position(epoch, step + 1))
                         saved_s = time.monotonic()
+                    if leave:
+                        raise Preempted
             save(Position(epoch + 1, 0))
             saved_s = time.monotonic()
 
