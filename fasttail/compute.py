@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from fasttail.config import ComputeConfig
 from fasttail.errors import UserError
@@ -24,9 +24,11 @@ class Compute:
     dtype: torch.dtype
     channels_last: bool
 
-    @property
-    def memory_format(self) -> torch.memory_format:
-        return torch.channels_last if self.channels_last else torch.contiguous_format
+    def place(self, model: nn.Module) -> None:
+        """Moves a model to the device, its convolutions' weights channels-last if so configured."""
+        model.to(self.device)
+        if self.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def autocast(self) -> torch.autocast:
         """Mixed precision around forward and loss; does nothing in float32."""

@@ -40,55 +40,71 @@ def _budget(given: object) -> object:
 class ConvertConfig(Section):
     """How a data set becomes shards (`fasttail convert`)."""
 
-    jobs: int = Field(0, ge=0, le=256, description="worker processes; 0: as many as usable cores")
+    jobs: int = Field(
+        default=0, ge=0, le=256, description="worker processes; 0: as many as usable cores"
+    )
     imbalance: float | None = Field(
-        None,
+        default=None,
         ge=1,
         description="imbalance factor of data sets that are made long-tailed; "
         "unset: 100 for cifar10-lt and cifar100-lt, 50 for digits",
     )
     val_fraction: float | None = Field(
-        None,
+        default=None,
         ge=0,
         lt=1,
         description="share of train held out as val where there is no val; "
         "unset: 0.1 for folder, 0 for cifar10-lt and cifar100-lt, whose train split is published",
     )
-    seed: int = Field(0, ge=0, description="of the held-out part and of the long tail's choice")
-    lists: Path | None = Field(None, description="folder of list files, or one list file")
+    seed: int = Field(
+        default=0, ge=0, description="of the held-out part and of the long tail's choice"
+    )
+    lists: Path | None = Field(default=None, description="folder of list files, or one list file")
     columns: tuple[str, str] = Field(
-        ("path", "label"), description="csv and parquet: the columns of paths and labels"
+        default=("path", "label"), description="csv and parquet: the columns of paths and labels"
     )
     label_key: str | None = Field(
-        None, description="webdataset: the key of the label in the .json member; unset: .cls"
+        default=None,
+        description="webdataset: the key of the label in the .json member; unset: .cls",
     )
     allow_partial: bool = Field(
-        False, description="go on where a published data set has another number of images"
+        default=False, description="go on where a published data set has another number of images"
     )
     max_side: int | None = Field(
-        None, ge=8, le=65500, description="shrink images whose longer side is above this, in pixels"
+        default=None,
+        ge=8,
+        le=65500,
+        description="shrink images whose longer side is above this, in pixels",
     )
     exif: Literal["ignore", "apply"] = Field(
-        "ignore", description="EXIF orientation; the published pipelines ignore it"
+        default="ignore", description="EXIF orientation; the published pipelines ignore it"
     )
     check: Literal["decode", "header"] = Field(
-        "decode", description="decode: every image is decoded once; header: only its header is read"
+        default="decode",
+        description="decode: every image is decoded once; header: only its header is read",
     )
     on_bad: Literal["fail", "skip"] = "fail"
-    jpeg_quality: int = Field(95, ge=1, le=100, description="where an image has to be re-encoded")
+    jpeg_quality: int = Field(
+        default=95, ge=1, le=100, description="where an image has to be re-encoded"
+    )
     raw_below_px: int = Field(
-        64,
+        default=64,
         ge=0,
         description="an image that is no JPEG and has no side longer than this is stored as pixels",
     )
     raw_budget: Annotated[int | str | None, BeforeValidator(_budget)] = Field(
-        None, description="store images of the smallest classes as pixels: 4GiB, or 10% of images"
+        default=None,
+        description="store images of the smallest classes as pixels: 4GiB, or 10% of images",
     )
-    max_pixels: int = Field(100_000_000, ge=1, description="an image with more is a bad image")
-    image_timeout_s: float = Field(60, gt=0, description="taking longer is a bad image")
+    max_pixels: int = Field(
+        default=100_000_000, ge=1, description="an image with more is a bad image"
+    )
+    image_timeout_s: float = Field(default=60, gt=0, description="taking longer is a bad image")
     format: Literal["beton", "tar"] = "beton"
     part_size: Annotated[int, BeforeValidator(_bytes)] = Field(
-        32 * 1024**3, ge=1, description="bytes of images from which on a split gets another file"
+        default=32 * 1024**3,
+        ge=1,
+        description="bytes of images from which on a split gets another file",
     )
 
 
@@ -99,22 +115,26 @@ Unit = Annotated[float, Field(ge=0, le=1)]
 class DataConfig(Section):
     """What an image becomes, and what decodes it."""
 
-    px: int = Field(224, ge=8, description="height and width of what the network sees")
+    px: int = Field(default=224, ge=8, description="height and width of what the network sees")
     train_view: Literal["random-resized-crop", "random-crop", "center", "whole"] = (
         "random-resized-crop"
     )
     eval_view: Literal["center", "whole"] = "center"
-    resize_px: int = Field(256, ge=8, description="shorter side before the centre crop")
+    resize_px: int = Field(default=256, ge=8, description="shorter side before the centre crop")
     scale: tuple[Unit, Unit] = (0.08, 1.0)
     ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
-    padding: int = Field(4, ge=0, description="of random-crop, in pixels")
+    padding: int = Field(default=4, ge=0, description="of random-crop, in pixels")
     flip_p: Unit = 0.5
     jitter: tuple[Unit, Unit, Unit, Annotated[float, Field(ge=0, le=0.5)]] | None = Field(
-        None, description="brightness, contrast, saturation, hue"
+        default=None, description="brightness, contrast, saturation, hue"
     )
-    engine: str = Field("auto", description="auto, ffcv, dali, resident, reference or synthetic")
-    threads: int = Field(0, ge=0, description="decoding threads a process; 0: its share of cores")
-    eval_batch_size: int = Field(256, ge=1)
+    engine: str = Field(
+        default="auto", description="auto, ffcv, dali, resident, reference or synthetic"
+    )
+    threads: int = Field(
+        default=0, ge=0, description="decoding threads a process; 0: its share of cores"
+    )
+    eval_batch_size: int = Field(default=256, ge=1)
 
 
 class ModelConfig(Section):
@@ -131,18 +151,22 @@ class OptimConfig(Section):
     (Goyal et al. 2017, the linear rule).
     """
 
-    epochs: int = Field(90, ge=1)
-    batch_size: int = Field(512, ge=1, description="over all processes")
+    epochs: int = Field(default=90, ge=1)
+    batch_size: int = Field(default=512, ge=1, description="over all processes")
     lr: Positive = 0.2
-    lr_batch_size: int = Field(512, ge=1)
-    backbone_lr_scale: Positive = Field(1.0, description="the backbone's rate, as a share of `lr`")
+    lr_batch_size: int = Field(default=512, ge=1)
+    backbone_lr_scale: Positive = Field(
+        default=1.0, description="the backbone's rate, as a share of `lr`"
+    )
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = False
-    weight_decay: float = Field(5e-4, ge=0)
+    weight_decay: float = Field(default=5e-4, ge=0)
     schedule: Literal["cosine", "steps"] = "cosine"
-    steps: tuple[Unit, ...] = Field((), description="shares of the epochs, when gamma is applied")
+    steps: tuple[Unit, ...] = Field(
+        default=(), description="shares of the epochs, when gamma is applied"
+    )
     gamma: Positive = 0.1
-    warmup_epochs: float = Field(0, ge=0)
+    warmup_epochs: float = Field(default=0, ge=0)
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @property
@@ -154,13 +178,14 @@ class OptimConfig(Section):
 class ComputeConfig(Section):
     """How the arithmetic is done."""
 
-    device: str = Field("auto", description="auto, cpu, cuda")
+    device: str = Field(default="auto", description="auto, cpu, cuda")
     amp: Literal["auto", "bf16", "fp16", "fp32"] = Field(
-        "auto", description="auto: bf16 where the device has it, else fp16 with a loss scaler"
+        default="auto",
+        description="auto: bf16 where the device has it, else fp16 with a loss scaler",
     )
     channels_last: bool = True
     compile: bool = False
-    log_every: int = Field(50, ge=1, description="steps between two lines of the log")
+    log_every: int = Field(default=50, ge=1, description="steps between two lines of the log")
     checkpoint_every_min: Positive = 10.0
     tensorboard: bool = True
 
@@ -170,8 +195,10 @@ class TauConfig(Section):
 
     grid_max: Positive = 2.0
     grid_step: Positive = 0.1
-    bias: bool = Field(False, description="keep the classifier's bias; the authors drop it")
-    fixed: float = Field(1.0, ge=0, description="tau where there is no split to choose it on")
+    bias: bool = Field(default=False, description="keep the classifier's bias; the authors drop it")
+    fixed: float = Field(
+        default=1.0, ge=0, description="tau where there is no split to choose it on"
+    )
 
 
 class NcmConfig(Section):
@@ -197,8 +224,8 @@ class ClassifyConfig(Section):
 class ShotsConfig(Section):
     """Shot groups by a class's training images: many > many_above, few < few_below, else medium."""
 
-    many_above: int = Field(100, ge=0)
-    few_below: int = Field(20, ge=0)
+    many_above: int = Field(default=100, ge=0)
+    few_below: int = Field(default=20, ge=0)
 
     @model_validator(mode="after")
     def _in_order(self) -> "ShotsConfig":
@@ -213,11 +240,15 @@ class ShotsConfig(Section):
 class TrainConfig(Section):
     """A whole run: stage 1, stage 2 and how results are read."""
 
-    sampler: str = Field("instance", description="instance, class, sqrt, progressive or power:Q")
+    sampler: str = Field(
+        default="instance", description="instance, class, sqrt, progressive or power:Q"
+    )
     protocol: Literal["clean", "official"] = "clean"
     draws: Literal["quota", "iid"] = "quota"
-    seed: int = Field(0, ge=0)
-    validate_every: int = Field(1, ge=1, description="epochs between looks at val, if there is one")
+    seed: int = Field(default=0, ge=0)
+    validate_every: int = Field(
+        default=1, ge=1, description="epochs between looks at val, if there is one"
+    )
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     optim: OptimConfig = OptimConfig()

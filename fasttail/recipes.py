@@ -77,7 +77,7 @@ def parse_setting(setting: str) -> dict[str, Any]:
     key, equals, text = setting.partition("=")
     if not equals or not all(key.split(".")):
         raise UserError(f"--set {setting}: write it as section.key=value, as in optim.lr=0.1")
-    value = _parse(text, f"--set {key}")
+    value: Any = _parse(text, f"--set {key}")
     if isinstance(value, str):
         value = _number(value)
     for part in reversed(key.split(".")):
@@ -142,8 +142,9 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merge(below, value) if both else value
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = _merge(below, value)
+        merged[key] = value
     return merged
 
 

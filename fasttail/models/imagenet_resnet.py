@@ -5,11 +5,15 @@ on ImageNet-LT; the 32x4d ResNeXts of 101 and 152 layers, which torchvision lack
 its blocks.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-SHAPES: dict[str, tuple[type[BasicBlock | Bottleneck], list[int], dict[str, int]]] = {
+Shape = tuple[type[BasicBlock | Bottleneck], list[int], dict[str, Any]]
+
+SHAPES: dict[str, Shape] = {
     "resnet10": (BasicBlock, [1, 1, 1, 1], {}),
     "resnet18": (BasicBlock, [2, 2, 2, 2], {}),
     "resnet34": (BasicBlock, [3, 4, 6, 3], {}),

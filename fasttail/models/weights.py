@@ -65,8 +65,8 @@ def load_into(model: Recognizer, source: Path) -> Loaded:
     fits = sum(name in fitting for name in backbone)
     if fits < len(backbone) / 2:
         raise UserError(
-            f"--init {source}: {fits} of this backbone's {len(backbone)} tensors are in it: is it of "
-            f"another architecture? It holds {', '.join(list(given)[:3])}, ..."
+            f"--init {source}: {fits} of this backbone's {len(backbone)} tensors are in it: "
+            f"is it of another architecture? It holds {', '.join(list(given)[:3])}, ..."
         )
     model.load_state_dict(fitting, strict=False)
     return Loaded(

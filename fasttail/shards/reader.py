@@ -65,6 +65,7 @@ class Split:
         self.name = name
         self.meta = meta
         self.class_names = class_names
+        self.part_paths = tuple(folder / part.file for part in meta.parts)
         self._columns: dict[str, np.ndarray] = {}
         self._parts: dict[int, np.ndarray] = {}
 
@@ -132,10 +133,6 @@ class Split:
     def counts_C(self) -> np.ndarray:
         """int64 [C]: samples of each class."""
         return np.diff(self.indptr_C1)
-
-    @cached_property
-    def part_paths(self) -> tuple[Path, ...]:
-        return tuple(self.dir / part.file for part in self.meta.parts)
 
     def column(self, name: str) -> np.ndarray:
         """One column of the table, memory-mapped. Raises `UserError` if it is not what it was."""

@@ -80,7 +80,7 @@ def train(
     torch.manual_seed(config.seed)
     model = init or models.build(config.model.backbone, len(run.class_names))
     model.freeze_all_but(config.model.trained)
-    model.to(compute.device, memory_format=compute.memory_format)
+    compute.place(model)
     optimizer = torch.optim.SGD(
         [
             {"params": _trained(model.backbone), "lr_scale": optim.backbone_lr_scale},
@@ -216,7 +216,8 @@ def load_model(run: Run, compute: Compute) -> models.Recognizer:
     weights, _ = load_weights(run.model_path)
     model = models.build(run.config.model.backbone, len(run.class_names))
     model.load_state_dict(weights)
-    return model.to(compute.device, memory_format=compute.memory_format)
+    compute.place(model)
+    return model
 
 
 def _trained(module: nn.Module) -> list[nn.Parameter]:
