@@ -1,8 +1,8 @@
 """CIFAR-10-LT and CIFAR-100-LT: CIFAR with n_j = int(n_max * IF^(-j / (C - 1))) images of class j.
 
-From the python files that torchvision downloads (`cifar-10-batches-py/`, `cifar-100-python/`, or one
-of these folders itself), or from folders `train/<class>/*`, `test/<class>/*`. With 5,000 (500) images
-a class and an imbalance of 100, 12,406 (10,847) images are left; with 50, 13,996 (12,608).
+From the python files that torchvision downloads (`cifar-10-batches-py/`, `cifar-100-python/`, or
+one of these folders itself), or from folders `train/<class>/*`, `test/<class>/*`. With 5,000 (500)
+images a class and an imbalance of 100, 12,406 (10,847) images are left; with 50, 13,996 (12,608).
 
 The python files are pickles, which can run any code when they are loaded the usual way. Here only
 what the real files hold is admitted: containers, numbers, text, and numpy arrays of bytes.
@@ -110,7 +110,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for a numpy array while a file is read, so that no state of numpy's own is set by it."""
+    """Stands for a numpy array while a file is read: no state of numpy's own is set by it."""
 
     def __init__(self, *_: object) -> None:
         self.pixels = np.zeros((0, 0), np.uint8)

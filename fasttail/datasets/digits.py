@@ -2,8 +2,8 @@
 
 scikit-learn ships 1,797 grey 8x8 images of the ten digits (UCI, Alpaydin and Kaynak 1998). They
 become 32x32 RGB, are split first (test and val with the same number of images a class), and what is
-left is made long-tailed. At the default imbalance of 50 train has 331 images, 120 of class 0 to 2 of
-class 9: many-, medium- and few-shot classes are all there.
+left is made long-tailed. At the default imbalance of 50 train has 331 images, 120 of class 0 to 2
+of class 9: many-, medium- and few-shot classes are all there.
 """
 
 from pathlib import Path
@@ -43,8 +43,8 @@ def index(source: Path | None, cfg: ConvertConfig) -> Index:
         mean=(mean, mean, mean),
         std=(std, std, std),
         notes=(
-            f"train: {TRAIN_MAX} images of class 0, imbalance factor {imbalance:g}, seed {cfg.seed}",
-            f"val and test: {VAL_EACH} and {TEST_EACH} images of every class, none of them in train",
+            f"train: {TRAIN_MAX} images of class 0, imbalance {imbalance:g}, seed {cfg.seed}",
+            f"val and test: {VAL_EACH} and {TEST_EACH} images of every class, none in train",
         ),
     )
 

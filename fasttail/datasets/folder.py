@@ -1,4 +1,4 @@
-"""A folder of images: `train/<class>/*`, and where they are there `val/<class>/*`, `test/<class>/*`.
+"""A folder of images: `train/<class>/*`, and if there are any `val/<class>/*`, `test/<class>/*`.
 
 Classes are the folders in `train`, in the order of their names. Images may lie deeper. Without a
 `val` folder a part of train is held out, seeded, with at least one image of every class kept in
@@ -54,8 +54,8 @@ def with_val(
     if not len(val.labels_N):
         return splits, ()
     note = (
-        f"val: {len(val.labels_N)} images held out of train, {fraction:g} of every class, seed {seed}: "
-        "its class shares follow train's"
+        f"val: {len(val.labels_N)} images held out of train, {fraction:g} of every class, seed "
+        f"{seed}: its class shares follow train's"
     )
     return {"train": train, "val": val, **{k: v for k, v in splits.items() if k != "train"}}, (
         note,
@@ -74,8 +74,8 @@ def read_splits(root: Path) -> tuple[dict[str, SplitIndex], tuple[str, ...], tup
     if "train" not in found:
         if found or not any(_folders(root)):
             raise UserError(
-                f"{root} has no folder train: expected {root}/train/<class>/<image>, and if there are "
-                "any val/<class>/<image> and test/<class>/<image>"
+                f"{root} has no folder train: expected {root}/train/<class>/<image>, and if there "
+                "are any val/<class>/<image> and test/<class>/<image>"
             )
         found = {"train": root}
         notes = (
@@ -106,8 +106,8 @@ def _refuse_empty(train: SplitIndex, folder: Path, class_names: tuple[str, ...])
     if len(empty):
         more = f" (and {len(empty) - 1} more classes)" if len(empty) > 1 else ""
         raise UserError(
-            f"{folder / class_names[empty[0]]} has no image{more}: add images, or remove the folder "
-            f"(looked for {', '.join(IMAGE_SUFFIXES[:8])}, ...)"
+            f"{folder / class_names[empty[0]]} has no image{more}: add images, or remove the "
+            f"folder (looked for {', '.join(IMAGE_SUFFIXES[:8])}, ...)"
         )
 
 

@@ -113,15 +113,15 @@ def find_lists(root: Path, given: Path | None, word: str) -> dict[str, Path]:
         fits = named if len(fits) > 1 and named else fits
         if len(fits) > 1:
             raise UserError(
-                f"{folder} has several lists for {split}: {', '.join(p.name for p in fits)}: name a "
-                "folder with one each by --lists"
+                f"{folder} has several lists for {split}: {', '.join(p.name for p in fits)}: "
+                "name a folder with one each by --lists"
             )
         if fits:
             found[split] = fits[0]
     if "train" not in found:
         raise UserError(
-            f"{folder} has no list of train: expected a file like train.txt or NAME_train.txt, each "
-            "line 'path label'; name its folder with --lists"
+            f"{folder} has no list of train: expected a file like train.txt or NAME_train.txt, "
+            "each line 'path label'; name its folder with --lists"
         )
     return found
 

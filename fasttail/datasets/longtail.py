@@ -34,17 +34,17 @@ def make_long_tailed(
     wanted_C = tail_counts(n_max, imbalance, len(class_names))
     if wanted_C[-1] < 1:
         raise UserError(
-            f"imbalance {imbalance:g} leaves the last class no image ({n_max} / {imbalance:g} < 1): "
-            f"use at most {n_max}"
+            f"imbalance {imbalance:g} leaves the last class no image ({n_max} / {imbalance:g} < "
+            f"1): use at most {n_max}"
         )
     kept = []
     for c, wanted in enumerate(wanted_C):
         ids = np.flatnonzero(split.labels_N == c)
         if len(ids) < wanted:
             raise UserError(
-                f"class {class_names[c]!r} has {len(ids)} images where an imbalance of {imbalance:g} "
-                f"takes {wanted}: the source is no balanced data set; if it is long-tailed already, "
-                "convert it with --dataset folder"
+                f"class {class_names[c]!r} has {len(ids)} images where an imbalance of "
+                f"{imbalance:g} takes {wanted}: the source is no balanced data set; if it is "
+                "long-tailed already, convert it with --dataset folder"
             )
         kept.append(np.random.default_rng((_LONG_TAIL, seed, c)).permutation(ids)[:wanted])
     return split.take(np.sort(np.concatenate(kept)))

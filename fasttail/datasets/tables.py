@@ -1,8 +1,8 @@
 """`csv` and `parquet`: tables of paths and labels, the columns by name.
 
 --source is the file of train, or a folder with train.csv, and if there are any val.csv and test.csv
-(`.parquet` likewise); paths are relative to that folder. Labels may be numbers or texts: the classes
-are train's different labels, numbers in their order, texts in alphabetical order.
+(`.parquet` likewise); paths are relative to that folder. Labels may be numbers or texts: the
+classes are train's different labels, numbers in their order, texts in alphabetical order.
 """
 
 import csv
@@ -35,8 +35,8 @@ def index(source: Path | None, cfg: ConvertConfig, *, name: str) -> Index:
         strange = next((i for i, label in enumerate(labels) if label not in number), None)
         if strange is not None:
             raise UserError(
-                f"{files[split]}: row {strange + 1} has label {labels[strange]!r}, a class that train "
-                "lacks: add it to train, or take it out"
+                f"{files[split]}: row {strange + 1} has label {labels[strange]!r}, a class that "
+                "train lacks: add it to train, or take it out"
             )
         located = paths.locate(root, names, (paths.as_listed,), files[split])
         paths.refuse_outside(root, located, files[split])

@@ -73,8 +73,8 @@ def from_tars(name: str, tars: Mapping[str, list[Path]], cfg: ConvertConfig) -> 
         strange = next((i for i, label in enumerate(samples.labels) if label not in number), None)
         if strange is not None:
             raise UserError(
-                f"{samples.images.name(strange)} has label {samples.labels[strange]!r}, a class that "
-                "train lacks"
+                f"{samples.images.name(strange)} has label {samples.labels[strange]!r}, a class "
+                "that train lacks"
             )
         labels_N = np.array([number[label] for label in samples.labels], np.int64)
         splits[split] = SplitIndex(samples.images, labels_N)

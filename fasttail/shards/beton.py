@@ -3,11 +3,11 @@
     header | 2 field descriptions | metadata of every sample | image bytes ... | allocation table
 
 Layout, all little-endian, from FFCV 1.0.2's `types.py` and `fields/`: see the dtypes below. What
-stock FFCV asks of the image bytes: its page cache (`os_cache=False`) takes a sample out of one page,
-so no sample may straddle one; a page's size is a power of two; both of its readers look a sample's
-size up in the allocation table by its place. A sample larger than a page begins at a multiple of the
-next power of two above its size, and the header then says that larger page size: so both readers
-read every file that is written here.
+stock FFCV asks of the image bytes: its page cache (`os_cache=False`) takes a sample out of one
+page, so no sample may straddle one; a page's size is a power of two; both of its readers look a
+sample's size up in the allocation table by its place. A sample larger than a page begins at a
+multiple of the next power of two above its size, and the header then says that larger page size: so
+both readers read every file that is written here.
 
 Between samples there may be gaps: up to a page's end, and where an image was left out.
 """

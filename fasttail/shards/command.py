@@ -1,4 +1,4 @@
-"""What `fasttail convert`, `verify` and `index` do around the work itself: places, progress, words."""
+"""What `fasttail convert`, `verify` and `index` do around the work: places, progress, words."""
 
 import os
 import signal

@@ -213,8 +213,8 @@ class _Conversion:
             return False
         if format.read_meta(out).made.get("key") != key:
             raise UserError(
-                f"{out} holds shards already, of other images or settings: choose another --out, or "
-                "remove it"
+                f"{out} holds shards already, of other images or settings: choose another --out, "
+                "or remove it"
             )
         return True
 

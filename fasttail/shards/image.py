@@ -1,4 +1,4 @@
-"""One image on its way in: checked, re-encoded only where it has to be, shrunk where it is asked for.
+"""One image on its way in: checked, re-encoded only where it has to be, shrunk where asked for.
 
     a JPEG that every decoder reads   -> the file, byte for byte
     anything else of up to 64 px      -> its pixels
@@ -25,7 +25,7 @@ from fasttail.shards import jpeg
 from fasttail.shards.columns import JPG, RAW
 from fasttail.shards.jpeg import BadImage
 
-# What Pillow may try. Left out on purpose: EPS (runs Ghostscript), WMF, video, and other rare parsers.
+# What Pillow may try. Left out on purpose: EPS (runs Ghostscript), WMF, and other rare parsers.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
 MAX_SIDE = 65500  # of a JPEG; the .beton header has 16 bits
 MAX_RAW_BYTES = 8 << 20  # a larger image is not kept as pixels: it would not fit a page of .beton
@@ -63,9 +63,9 @@ Big = Callable[[int], AbstractContextManager[None]]
 def prepare(source: bytes | np.ndarray, rule: Rule, *, raw: bool, decode: bool, big: Big) -> Stored:
     """The stored form of an image: a file's bytes, or pixels uint8 [H, W, 3].
 
-    `raw`: as pixels, if it is no larger than `MAX_RAW_BYTES`. `decode`: it will be decoded, so it is
-    checked for damage, whatever the rule says. `big(pixels)` is held while an image of that many
-    pixels is decoded. Raises `BadImage`.
+    `raw`: as pixels, if it is no larger than `MAX_RAW_BYTES`. `decode`: it will be decoded, so it
+    is checked for damage, whatever the rule says. `big(pixels)` is held while an image of that
+    many pixels is decoded. Raises `BadImage`.
     """
     stored = _prepare(source, rule, decode or raw or rule.check == "decode", big)
     if raw and stored.mode == JPG and stored.height * stored.width * 3 <= MAX_RAW_BYTES:

@@ -144,8 +144,8 @@ class Pool:
         name = worker.task.images.name(image)
         if -code in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
             raise UserError(
-                f"a worker process was killed (signal {-code}) at {name}: by hand, or because memory "
-                "ran out; run the same command again: it takes up the finished parts"
+                f"a worker process was killed (signal {-code}) at {name}: by hand, or because "
+                "memory ran out; run the same command again: it takes up the finished parts"
             )
         how = signal.Signals(-code).name if -code in _CRASHES else f"exit code {code}"
         if (number, image) in self._suspects:

@@ -13,8 +13,8 @@ _PATIENCE = timedelta(days=2)  # the others may have a part of terabytes to writ
 class Ranks:
     """Waits and small values between the processes. On its own it does nothing.
 
-    A context manager. All ranks must call the same methods in the same order; if one fails, torchrun
-    ends the others.
+    A context manager. All ranks must call the same methods in the same order; if one fails,
+    torchrun ends the others.
     """
 
     def __init__(self) -> None:

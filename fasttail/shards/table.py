@@ -21,8 +21,8 @@ def group_by_class(labels_N: np.ndarray, num_classes: int) -> tuple[np.ndarray, 
 def write(folder: Path, columns: Mapping[str, np.ndarray], num_classes: int) -> dict[str, str]:
     """Writes the table of one split; returns every column's SHA-256.
 
-    `columns`: all of `COLUMNS` but indptr and samples, which are made here. The folder appears under
-    its name only when all of it is on disk.
+    `columns`: all of `COLUMNS` but indptr and samples, which are made here. The folder appears
+    under its name only when all of it is on disk.
     """
     indptr, samples = group_by_class(columns["labels"], num_classes)
     temporary = folder.with_name(f".{folder.name}.tmp")

@@ -6,8 +6,8 @@ A decoder may crash or hang on a hostile image; the pool then sees from `Status`
     Task  -> for every image: read, prepare, crc32, write to its slot or to the spool
     Done  <- where each went, which were rejected and why
 
-An image whose stored size was known beforehand (a JPEG file that goes in as it is) is written to its
-slot in the part. Any other is appended to the worker's spool file, from where the part's tail is
+An image whose stored size was known beforehand (a JPEG file that goes in as it is) is written to
+its slot in the part. Any other is appended to the chunk's spool file, from where the part's tail is
 filled in the images' order: so the file's bytes do not depend on how many workers there are.
 """
 
@@ -114,7 +114,7 @@ class Failed:
 
 
 class Status:
-    """What a worker is doing, in memory that its parent sees: task, image, since when it decodes."""
+    """What a worker does, in memory that its parent sees: task, image, since when it decodes."""
 
     _LAYOUT = struct.Struct("<qqd")
 
@@ -279,7 +279,7 @@ class Worker:
 
     @contextmanager
     def _big(self, pixels: int) -> Iterator[None]:
-        """One process at a time decodes a big image: memory. The wait does not count as decoding."""
+        """One process at a time decodes a big image: memory. Waiting does not count as decoding."""
         if pixels <= BIG_PIXELS:
             yield
             return
