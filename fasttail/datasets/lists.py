@@ -106,8 +106,8 @@ def find_lists(root: Path, given: Path | None, word: str) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: give the one that holds the lists with --lists")
     found: dict[str, Path] = {}
-    for split, word in _SPLITS.items():
-        pattern = re.compile(rf"(?:.*[^a-z])?{word}\.(?:txt|lst|list)(?:\.gz)?", re.IGNORECASE)
+    for split, called in _SPLITS.items():
+        pattern = re.compile(rf"(?:.*[^a-z])?{called}\.(?:txt|lst|list)(?:\.gz)?", re.IGNORECASE)
         fits = sorted(p for p in folder.iterdir() if pattern.fullmatch(p.name) and p.is_file())
         named = [p for p in fits if word and word in p.name.lower()]
         fits = named if len(fits) > 1 and named else fits

@@ -75,8 +75,7 @@ def _members(path: Path, fd: int, end: int) -> Iterator[Member]:
                 yield Member(name or _name(block), body, length)
             name = size = None
         at = body + -(-length // _BLOCK) * _BLOCK
-    if at != end:
-        raise UserError(f"{path}: it ends at byte {end} without an end mark: truncated")
+    raise UserError(f"{path}: it ends at byte {end} without an end mark: truncated")
 
 
 def _name(block: bytes) -> str:

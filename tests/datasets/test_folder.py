@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+import smallsets
+
+from fasttail import datasets
+from fasttail.config import ConvertConfig
+from fasttail.datasets.base import Index
+from fasttail.errors import UserError
+
+
+def folder(root: Path, **options: float) -> Index:
+    return datasets.index("folder", root, ConvertConfig(**options))
+
+
+def test_val_is_held_out_of_train_and_said_so(tmp_path: Path) -> None:
+    index = folder(smallsets.folder(tmp_path), val_fraction=0.4)
+    assert index.counts("train").tolist() == [4, 2, 1]
+    assert index.counts("val").tolist() == [2, 2, 1]
+    assert any("held out of train" in note and "follow train" in note for note in index.notes)
+
+
+def test_a_val_that_is_there_is_used(tmp_path: Path) -> None:
+    smallsets.folder(tmp_path)
+    smallsets.write_images(tmp_path, ["valid/ant/v.jpg", "valid/cat/v.jpg"])
+    index = folder(tmp_path)
+    assert index.counts("train").tolist() == [6, 4, 2]
+    assert index.counts("val").tolist() == [1, 0, 1]
+    assert not index.notes
+
+
+def test_classes_without_a_train_folder_are_all_train(tmp_path: Path) -> None:
+    smallsets.write_images(tmp_path, [f"{c}/{i}.jpg" for c in "ab" for i in range(10)])
+    index = folder(tmp_path)
+    assert set(index.splits) == {"train", "val"}
+    assert index.counts("train").tolist() == [9, 9]
+
+
+def test_deeper_images_are_found_and_other_files_are_not(tmp_path: Path) -> None:
+    smallsets.folder(tmp_path)
+    smallsets.write_images(tmp_path, ["train/ant/deep/er/x.PNG", "train/ant/.hidden.jpg"])
+    (tmp_path / "train/ant/notes.txt").write_text("no image")
+    (tmp_path / "train/ant/loop").symlink_to(tmp_path / "train")
+    index = folder(tmp_path, val_fraction=0)
+    assert index.counts("train").tolist() == [7, 4, 2]
+
+
+def test_an_empty_class_is_named(tmp_path: Path) -> None:
+    smallsets.folder(tmp_path)
+    (tmp_path / "train/dodo").mkdir()
+    with pytest.raises(UserError, match="train/dodo has no image"):
+        folder(tmp_path)
+
+
+def test_a_class_in_test_that_train_lacks_is_named(tmp_path: Path) -> None:
+    smallsets.folder(tmp_path)
+    smallsets.write_images(tmp_path, ["test/dodo/1.jpg"])
+    with pytest.raises(UserError, match="test/dodo: train has no class 'dodo'"):
+        folder(tmp_path)
+
+
+def test_a_folder_without_classes_says_what_is_expected(tmp_path: Path) -> None:
+    smallsets.write_images(tmp_path, ["1.jpg"])
+    with pytest.raises(UserError, match="train/<class>/<image>"):
+        folder(tmp_path)
+
+
+def test_names_that_are_not_unicode_survive(tmp_path: Path) -> None:
+    smallsets.folder(tmp_path)
+    (tmp_path / "train/ant").joinpath("\udce9t\udce9.jpg").write_bytes(smallsets.image_bytes(1))
+    images = folder(tmp_path, val_fraction=0).splits["train"].images
+    names = [images.name(i) for i in range(len(images))]
+    assert "train/ant/\udce9t\udce9.jpg" in names
+    assert images.read(names.index("train/ant/\udce9t\udce9.jpg"))
