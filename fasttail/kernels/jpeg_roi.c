@@ -283,8 +283,9 @@ int ft_decode(ft_decoder *decoder, const ft_item *item, char message[FT_MESSAGE]
 
 /* --- single files --------------------------------------------------------------------------- */
 
-/* Decodes a whole JPEG to pixels [height, width, 3], strictly: to `out`, or to nowhere if that is NULL.
- * Sets height and width first; if `capacity` bytes are too few for the pixels, that is all it does
+/* Decodes a whole JPEG to pixels [height, width, 3], strictly. If `out` is NULL it is only checked, at
+ * an eighth of its size: every bit still goes through the entropy decoder, which is what notices
+ * damage; the inverse DCT and the colours can't fail. Sets height and width first; if `capacity` bytes are too few for the pixels, that is all it does
  * (then returns 1). 0: decoded. -1: no good JPEG, the reason in `message`. */
 FT_API int ft_jpeg_decode(const uint8_t *src, int64_t size, uint8_t *out, int64_t capacity,
                           int32_t *height, int32_t *width, char message[FT_MESSAGE])
@@ -306,6 +307,11 @@ FT_API int ft_jpeg_decode(const uint8_t *src, int64_t size, uint8_t *out, int64_
     if (out && capacity < 3LL * *height * *width) {
         ft_decoder_free(decoder);
         return 1;
+    }
+    if (!out) {
+        jpeg->scale_num = 1;
+        jpeg->scale_denom = DCTSIZE;
+        jpeg->out_color_space = jpeg->jpeg_color_space;
     }
     jpeg_start_decompress(jpeg);
     size_t stride = 3 * (size_t)jpeg->output_width;
