@@ -22,7 +22,10 @@ def fasttail(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     ("arguments", "message"),
     [
         (["train", "--stage", "rep"], "no shards in shards/"),
-        (["train", "--stage", "rep", "--dataset", "places-lt"], "fasttail convert --dataset places"),
+        (
+            ["train", "--stage", "rep", "--dataset", "places-lt"],
+            "fasttail convert --dataset places",
+        ),
         (["train", "--stage", "rap"], "unknown stage 'rap' (did you mean 'rep'?)"),
         (["train", "--stage", "cls"], "no run in runs/"),
         (["train", "--stage", "cls", "--method", "ctr"], "did you mean 'crt'"),

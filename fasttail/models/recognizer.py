@@ -43,7 +43,7 @@ class Recognizer(nn.Module):
         return self.classifier(self.backbone(images_BCHW))
 
     def train(self, mode: bool = True) -> "Recognizer":
-        """As in torch, but a frozen BatchNorm stays in evaluation mode, its statistics as they are."""
+        """As in torch, but a frozen BatchNorm keeps to evaluation: its statistics don't move."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
