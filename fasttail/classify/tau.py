@@ -31,6 +31,8 @@ def tau(task: Task) -> Head:
         accuracy_T = accuracy_over_grid(task.joint.weight_CD, bias_C, task.val, grid_T)
         chosen = float(grid_T[int(np.argmax(accuracy_T))])
         note = f"tau {chosen:g}"
+        if chosen == grid_T[-1]:
+            note += ", the end of its grid"
         fewest = int(task.val.split.counts_C.min())
         if fewest < 5:
             task.reporter.say(
