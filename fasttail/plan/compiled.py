@@ -43,7 +43,7 @@ def stage(function: Callable[..., Any]) -> Any:
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compiles a function that Python calls, at its first call: without the GIL, cached on disk."""
-    dispatcher = numba.njit(function, nogil=True, error_model="numpy")
+    dispatcher: Any = numba.njit(function, nogil=True, error_model="numpy")
     dispatcher._cache = KernelCache(function)
     return dispatcher
 
@@ -93,11 +93,11 @@ class KernelCache(_Cache):
         self._enabled = True
 
     @property
-    def cache_path(self) -> str | None:
+    def cache_path(self) -> Any:
         folder = cache_dir(self._source_dir)
         return str(folder) if folder else None
 
-    def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
         target_context.refresh()
         path = self._path(sig, target_context.codegen())
         if path is None:

@@ -14,7 +14,7 @@ from fasttail.errors import UserError, unknown
 from fasttail.plan.contract import BatchPlan
 from fasttail.plan.locality import Layout, PagedOrder, Pages
 from fasttail.plan.official import CycledOrder, MultinomialOrder, ShuffledOrder
-from fasttail.plan.order import ClassTable, Epoch, IidOrder, Order, QuotaOrder, plain
+from fasttail.plan.order import ClassTable, Epoch, IidOrder, Order, QuotaOrder, plain, scattered
 from fasttail.plan.quotas import Probabilities
 from fasttail.plan.view import View
 
@@ -79,7 +79,7 @@ class TrainEpoch:
         self.max_batch = batch_size // world_size
         self._look = view.at(seed, epoch)
         self._batch_size, self._rank = batch_size, rank
-        self._heights_N, self._widths_N = plain(split.heights_N), plain(split.widths_N)
+        self._heights_N, self._widths_N = scattered(split.heights_N), scattered(split.widths_N)
         at = Epoch(seed, epoch, self.steps, batch_size)
         self._order: Order = (
             DRAWS[draws](split, p_C, at) if pages is None else PagedOrder(split, p_C, at, pages)

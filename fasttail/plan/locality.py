@@ -90,9 +90,9 @@ class PagedOrder:
 
         starts = np.empty(int(bytes_C.sum()) // pages.page_bytes + 2, dtype=np.int64)
         count = page_starts(self._sizes_N, pages.page_bytes, starts)
-        self._starts_P1 = starts[: count + 1]
+        self.page_starts_P1 = starts[: count + 1]
         draws_P = np.zeros(count, dtype=np.int64)
-        if not count_cold(self._starts_P1, self._labels_N, *self._table, *self._cold, draws_P):
+        if not count_cold(self.page_starts_P1, self._labels_N, *self._table, *self._cold, draws_P):
             raise ValueError("the samples of a class must ascend in the class-index table")
         self._pages_P = np.empty(count, dtype=np.int64)
         permutation(count, key("pages", *at), self._pages_P)
@@ -135,7 +135,7 @@ class PagedOrder:
         """All draws of a chunk, in an order of its own."""
         ids_D, classes_D = (np.empty(self._draws_K[i], dtype=np.int64) for _ in range(2))
         list_cold(
-            self._chunks[i], self._starts_P1, self._labels_N, *self._table, *self._cold, ids_D,
+            self._chunks[i], self.page_starts_P1, self._labels_N, *self._table, *self._cold, ids_D,
             classes_D,
         )  # fmt: skip
         slots = np.empty(len(ids_D), dtype=np.uint64)

@@ -27,6 +27,7 @@ from fasttail.plan.order import (
     Lookup,
     find,
     plain,
+    scattered,
 )
 from fasttail.plan.permute import cut, permute, subkey
 from fasttail.plan.quotas import Probabilities, shares
@@ -62,7 +63,7 @@ class ShuffledOrder:
     """The first steps * batch_size images of a shuffle of all. Class probabilities don't matter."""
 
     def __init__(self, table: ClassTable, p: Probabilities, epoch: Epoch) -> None:
-        self._samples_N = plain(table.samples_N)
+        self._samples_N = scattered(table.samples_N)
         self._lookup = Lookup(table.indptr_C1)
         self._key = key("shuffle", epoch.seed, epoch.number)
 
@@ -89,7 +90,7 @@ class CycledOrder:
     the class probabilities don't matter."""
 
     def __init__(self, table: ClassTable, p: Probabilities, epoch: Epoch) -> None:
-        self._indptr_C1, self._samples_N = plain(table.indptr_C1), plain(table.samples_N)
+        self._indptr_C1, self._samples_N = plain(table.indptr_C1), scattered(table.samples_N)
         self._batch_size = epoch.batch_size
         self._first_row = epoch.number * -(-epoch.total // IN_A_ROW)
         self._keys = (

@@ -13,6 +13,7 @@ and an image late in the first and early in the second would be drawn k + 2 time
 epoch a draw comes is up to the permutation of positions, which is new for every epoch.
 """
 
+import mmap
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +25,7 @@ from fasttail.plan.quotas import Probabilities, quotas, shares
 from fasttail.plan.random import below64, key, words
 
 IID_TOTAL = 1 << 32  # probabilities are kept to 2^-52
+READ_AHEAD_FITS = 256 << 20  # bytes: a smaller file may as well be read in whole
 CHUNK = 512  # positions that go through each stage together, within the first-level cache
 
 
@@ -67,6 +69,17 @@ def plain(array: np.ndarray) -> np.ndarray:
     return view
 
 
+def scattered(array: np.ndarray) -> np.ndarray:
+    """As `plain`, for an array that is read here and there. If it is a large mapped file, the system
+    is told so: else the first touch of each page reads 128 KiB around it, seconds for a batch."""
+    base = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and len(base) > READ_AHEAD_FITS:
+        base.madvise(mmap.MADV_RANDOM)
+    return plain(array)
+
+
 class Lookup:
     """Slot -> class: the class whose stretch of the running sums `sums_C1` (int64 [C+1], from 0)
     the slot is in. A guide over equal pieces of the line says where to start looking, so that a
@@ -108,7 +121,7 @@ class ClassDraws:
         ring_key: np.uint64,
     ) -> None:
         self.quota_C = quota_C
-        self._samples_N = plain(table.samples_N)
+        self._samples_N = scattered(table.samples_N)
         self._lookup = Lookup(np.concatenate([[0], np.cumsum(quota_C)]))
         self._key = order_key
         rows_C = np.empty((len(quota_C), ROW), dtype=np.uint64)
@@ -188,7 +201,7 @@ class IidOrder:
 
     def __init__(self, table: ClassTable, p: Probabilities, epoch: Epoch) -> None:
         p_C = p(epoch.number) if callable(p) else p
-        self._indptr_C1, self._samples_N = plain(table.indptr_C1), plain(table.samples_N)
+        self._indptr_C1, self._samples_N = plain(table.indptr_C1), scattered(table.samples_N)
         self._lookup = Lookup(shares(p_C, IID_TOTAL))
         self._key = key("iid", epoch.seed, epoch.number)
 

@@ -5,7 +5,7 @@ up or down, and the quotas add up to T: largest remainder, but with the remainde
 Those rounded up are the ones that are owed most, counting what rounding gave or took in all epochs
 before. So, for any prefix of a run, whatever the number of epochs and however p changes between
 them, a class has been drawn as often as the sum of its shares says, within one draw
-(`tests/plan/test_quotas.py` holds this on the published counts, and 2 on anything).
+(`tests/plan/test_quotas.py` holds this on long tails, and two draws on anything).
 
 What is owed is not state that has to be kept: it follows from p, T and the number of the epoch, at
 a cost of O(C) for each epoch before this one (about 50 us for 8,142 classes).
