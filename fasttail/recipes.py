@@ -28,9 +28,8 @@ class _Loader(yaml.SafeLoader):
 
 
 def directory() -> Path:
-    """Where fasttail's own recipes are: in the package when installed, beside it in a checkout."""
-    inside = Path(__file__).parent / "configs"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+    """Where fasttail's own recipes are."""
+    return Path(__file__).parent / "configs"
 
 
 def names() -> list[str]:
