@@ -1,15 +1,19 @@
 """Data sets by name: `index(name, source, cfg)` finds one's images and labels.
 
 A data set is one module with `index(source, cfg) -> Index`; adding one is a file and a line here.
-Modules are imported when they are asked for, since each brings its own packages.
+Modules are imported when they are asked for, since each brings its own packages; this one imports
+next to nothing, since worker processes pass through it.
 """
 
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fasttail.config import ConvertConfig
-from fasttail.datasets.base import Index
 from fasttail.errors import unknown
+
+if TYPE_CHECKING:
+    from fasttail.config import ConvertConfig
+    from fasttail.datasets.base import Index
 
 # Name -> module. A module that serves several takes the name as a keyword.
 _MODULES = {
@@ -39,7 +43,7 @@ def check_name(name: str) -> None:
         raise unknown("data set", name, _MODULES)
 
 
-def index(name: str, source: Path | None, cfg: ConvertConfig) -> Index:
+def index(name: str, source: Path | None, cfg: "ConvertConfig") -> "Index":
     """The images and labels of a data set that lies in the folder (or file) `source`.
 
     Raises `UserError` for an unknown name and for whatever is wrong with the source.

@@ -33,7 +33,7 @@ from fasttail.shards.reader import open as open_shards
 from fasttail.shards.workdir import PartRows, WorkDir
 from fasttail.shards.worker import ABSENT, ROW, Done, Place, Task
 
-MEASURED_IMAGES = 4096  # of train, where mean and std have to be measured
+MEASURED_IMAGES = 2048  # of train, where mean and std have to be measured
 Progress = Callable[[str, int, int], None]  # what is being done, so many images of so many
 
 

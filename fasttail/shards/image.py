@@ -255,6 +255,9 @@ _TURNS = {
 
 
 def _orientation(image: Image.Image) -> int:
+    """EXIF orientation that is still to be applied. Pillow by itself turns TIFF files."""
+    if image.format == "TIFF":
+        return 1
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

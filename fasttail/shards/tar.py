@@ -60,12 +60,14 @@ class Tar:
     def companion(
         self, columns: dict[str, np.ndarray], keys_N: np.ndarray
     ) -> tuple[str, bytes] | None:
-        """DALI's index: for every sample its members' extension, offset, size and name."""
+        """DALI's index: for every sample its members' extension, offset, size and name, in the
+        file's order."""
         lines = [f"v1.2 {len(keys_N)}"]
+        order_N = np.argsort(columns["offsets"])
         for key, label, mode, height, width, offset, size in zip(
-            keys_N.tolist(),
+            keys_N[order_N].tolist(),
             *(
-                columns[c].tolist()
+                columns[c][order_N].tolist()
                 for c in ("labels", "modes", "heights", "widths", "offsets", "sizes")
             ),
             strict=True,

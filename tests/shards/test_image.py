@@ -1,0 +1,135 @@
+from contextlib import nullcontext
+
+import numpy as np
+import photos
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from fasttail.shards import jpeg, tailraw
+from fasttail.shards.image import (
+    Rule,
+    Stored,
+    dimensions,
+    pixels_of,
+    prepare,
+    shrink_area,
+    shrunk_size,
+)
+from fasttail.shards.jpeg import BadImage
+from fasttail.shards.table import group_by_class
+
+RULE = Rule("decode", "ignore", None, 95, 64, 100_000_000)
+
+
+def stored(source: bytes | np.ndarray, rule: Rule = RULE) -> Stored:
+    return prepare(source, rule, raw=False, decode=False, big=lambda pixels: nullcontext())
+
+
+def area_mean(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """By definition: every source pixel is cut into height x width equal pieces."""
+    big = image.repeat(height, 0).repeat(width, 1).astype(float)
+    h, w = image.shape[:2]
+    return big.reshape(height, h, width, w, -1).mean((1, 3))
+
+
+@given(h=st.integers(1, 23), w=st.integers(1, 23), data=st.data())
+def test_shrinking_takes_the_mean_of_the_area(h: int, w: int, data: st.DataObject) -> None:
+    height, width = data.draw(st.integers(1, h)), data.draw(st.integers(1, w))
+    image = np.random.default_rng(h * w).integers(0, 256, (h, w, 3), dtype=np.uint8)
+    expected = area_mean(image, height, width)
+    assert np.abs(shrink_area(image, height, width) - expected).max() <= 0.501
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(8, 3000))
+def test_a_shrunk_image_keeps_its_proportions(h: int, w: int, limit: int) -> None:
+    height, width = shrunk_size(h, w, limit)
+    assert 1 <= max(height, width) <= max(limit, 1)
+    if max(h, w) <= limit:
+        assert (height, width) == (h, w)
+    else:
+        assert max(height, width) == limit
+        assert abs(height * w - width * h) <= max(h, w)
+
+
+@pytest.mark.parametrize(
+    ("mode", "dtype", "scale"), [("I;16", "<u2", 257), ("I;16B", ">u2", 257), ("L", "u1", 1)]
+)
+def test_16_bit_images_keep_their_upper_byte(mode: str, dtype: str, scale: int) -> None:
+    grey = np.linspace(0, 255, 60 * 80).reshape(60, 80).astype(int)
+    image = Image.frombytes(mode, (80, 60), (grey * scale).astype(dtype).tobytes())
+    made = stored(photos.saved(image, "TIFF"), RULE)
+    found = pixels_of(made.mode, made.height, made.width, made.data)
+    assert np.abs(found[..., 0].astype(int) - grey).max() <= 4
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("progressive", [True, False])
+def test_the_header_says_size_and_what_goes_in_as_it_is(mode: str, progressive: bool) -> None:
+    content = photos.encoded(1, mode=mode, size=(37, 59), progressive=progressive)
+    header = jpeg.read_header(content)
+    assert (header.height, header.width) == (37, 59)
+    assert header.plain == (mode != "CMYK")
+    assert (stored(content, RULE).kind == "as is") == header.plain
+
+
+@given(st.integers(2, 600), st.binary(max_size=4))
+def test_a_cut_or_changed_header_is_a_bad_image_or_a_header(cut: int, junk: bytes) -> None:
+    content = photos.SMALL[:cut] + junk
+    try:
+        header = jpeg.read_header(content)
+    except BadImage:
+        return
+    assert header.height > 0
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_dimensions_are_those_that_are_stored(form: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = photos.encoded(1, form, size=(90, 200), exif=exif)
+    for rule in (RULE, Rule("decode", "apply", 100, 95, 64, 10**8)):
+        made = stored(content, rule)
+        assert dimensions(content, rule) == (made.height, made.width)
+    assert max(made.height, made.width) == 100
+    assert (made.height > made.width) == (orientation == 6)
+
+
+def test_an_exif_block_of_nonsense_is_no_orientation() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        junk = rng.bytes(40)
+        assert jpeg.orientation(b"II*\0\x08\0\0\0" + junk, (0, 48)) in range(1, 9)
+        assert jpeg.orientation(junk, (0, 40)) in range(1, 9)
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=200))
+def test_samples_are_grouped_by_class_in_their_order(labels: list[int]) -> None:
+    indptr, samples = group_by_class(np.array(labels, np.int32), 8)
+    for c in range(8):
+        expected = [i for i, label in enumerate(labels) if label == c]
+        assert samples[indptr[c] : indptr[c + 1]].tolist() == expected
+
+
+def test_ten_percent_of_places_lt_take_more_than_half_of_class_balanced_draws() -> None:
+    ranks = np.arange(365)
+    counts = np.maximum(5, (4980 * (ranks + 1.0) ** -1.1).astype(int))
+    labels = np.repeat(ranks, counts)
+    raw = tailraw.choose(labels, "10%", lambda ids: np.zeros((0, 2)))
+    assert raw.mean() == pytest.approx(0.1, abs=1e-3)
+    assert tailraw.share_of_draws(labels, raw, 0.0) > 0.5
+    assert tailraw.share_of_draws(labels, raw, 1.0) == pytest.approx(raw.mean())
+    assert tailraw.share_of_draws(labels, raw, 0.0) > tailraw.share_of_draws(labels, raw, 0.5)
+
+
+def test_the_engines_kernel_and_pillow_give_the_same_pixels() -> None:
+    from fasttail import kernels
+
+    if not kernels.available():
+        pytest.skip("the decoding kernel is not built")
+    for _, content, _ in photos.jpegs((6, 6)):
+        assert np.array_equal(
+            kernels.jpeg_decode(content), np.asarray(photos.opened(content).convert("RGB"))
+        )
