@@ -2,7 +2,8 @@
  *
  *     pool.c      threads that work through a queue of batches        (the entry points for batches)
  *     jpeg_roi.c  one item: the rows of a box, from a JPEG or raw      (the entry points for single files)
- *     resize.c    rows -> output image, triangle filter
+ *     resize.c    rows -> output image
+ *     axis.c      the filter's weights
  *     crc32.c     are the bytes those that were written?
  */
 #ifndef FASTTAIL_H
@@ -39,14 +40,6 @@ typedef struct {
     uint8_t *out;             /* [out_h, out_w, 3] */
 } ft_item;
 
-/* Where the rows of a region come from. `row` returns row r of the region, r in 0..height-1, which
- * may be up to `ft_rows_kept` rows behind the last one that was asked for. */
-typedef struct ft_rows {
-    const uint8_t *(*row)(struct ft_rows *rows, int32_t r);
-    int32_t height, width;    /* of the region: the part of the box that lies in the image */
-    int32_t above, left;      /* rows and columns of the box before the region, which are black */
-} ft_rows;
-
 /* Memory that grows to what was needed and is used again. */
 typedef struct {
     void *at;
@@ -56,16 +49,52 @@ typedef struct {
 /* At least `bytes` of memory, contents undefined, or NULL. */
 void *ft_grow(ft_scratch *scratch, size_t bytes);
 
+/* axis.c ------------------------------------------------------------------------------------ */
+
+#define FT_GROUP 4 /* output rows that are made together, for they share the columns' weights */
+
+/* What there is of a box along one axis. */
+typedef struct {
+    int32_t before;   /* the box's positions that lie before the image */
+    int32_t inside;   /* those that lie in it: the region */
+    int32_t shrunk;   /* decoding is at 1/shrunk of the size: 1, 2, 4 or 8 */
+    int32_t lead;     /* positions between the first decoded one's beginning and the region, < shrunk */
+    int32_t decoded;  /* decoded positions */
+} ft_span;
+
+/* Output position i takes `count[i]` decoded positions, from `first[i]` on. */
+typedef struct {
+    int32_t *first, *count;
+    float *weights; /* [out, taps] */
+    int32_t taps;
+    int32_t used;   /* the largest count */
+} ft_axis;
+
+/* The weights by which `box` positions become `out`. What lies outside the image counts in the sum of
+ * weights and adds nothing: it is black. 0, or -1 if memory runs out. */
+int ft_axis_make(ft_axis *axis, ft_scratch *scratch, int32_t box, int32_t out, const ft_span *there);
+
+/* Gives every output position the same number of taps, with weights of 0: a loop that always has one
+ * length needs no guessing by the processor. `length` is how many inputs there are. */
+void ft_axis_even(ft_axis *axis, int32_t out, int32_t length);
+
+/* How many of the last rows must stay valid for `ft_resize`. */
+int32_t ft_rows_kept(int32_t box, int32_t out, int32_t shrunk);
+
 /* resize.c ---------------------------------------------------------------------------------- */
+
+/* Where the rows of a region come from. `row` returns decoded row r, r in 0..y.decoded-1, which may be
+ * up to `ft_rows_kept` rows behind the last one that was asked for. */
+typedef struct ft_rows {
+    const uint8_t *(*row)(struct ft_rows *rows, int32_t r);
+    ft_span y, x;
+} ft_rows;
 
 typedef struct {
     ft_scratch weights_y, weights_x, sums;
 } ft_resizer;
 
-/* How many of the region's rows must stay valid for `ft_resize`. */
-int32_t ft_rows_kept(int32_t box_h, int32_t out_h);
-
-/* The box, whose region is `rows`, into the item's output. 0, or -1 if memory runs out. */
+/* The box, of which `rows` is what there is, into the item's output. 0, or -1 if memory runs out. */
 int ft_resize(ft_resizer *resizer, ft_rows *rows, const ft_item *item);
 
 void ft_resizer_free(ft_resizer *resizer);
