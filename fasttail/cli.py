@@ -184,6 +184,12 @@ def train(
         "--run-dir",  # torchrun takes --run for the beginning of its own --run-path
         help="The run's directory. [default: a new one in runs/; for cls the only one there]",
     ),
+    draws: str | None = typer.Option(
+        None, help="quota: exact numbers a class; iid: each draw for itself. [default: quota]"
+    ),
+    locality: str | None = typer.Option(
+        None, help="pages: read shards larger than memory page by page. [default: none]"
+    ),
     init: Path | None = typer.Option(
         None, help="Start from these weights: a run's directory or a file."
     ),
@@ -206,6 +212,8 @@ def train(
             config=config,
             engine=engine,
             protocol=protocol,
+            draws=draws,
+            locality=locality,
             run=run,
             init=init,
             resume=resume,

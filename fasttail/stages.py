@@ -16,13 +16,13 @@ from fasttail.console import Reporter
 from fasttail.engines.auto import choose
 from fasttail.errors import UserError, unknown
 from fasttail.models.weights import load_into
-from fasttail.plan import TrainEpoch, samplers
+from fasttail.plan import samplers
+from fasttail.plans import train_epochs, train_view
 from fasttail.rundir import Run
 from fasttail.shards import Shards
 from fasttail.train import rep
 from fasttail.train.checkpoint import save_weights
 from fasttail.train.preemption import Preempted
-from fasttail.views import train_view
 from fasttail.world import World
 
 STAGES = ("rep", "cls")
@@ -41,6 +41,8 @@ class TrainOptions:
     engine: str | None = None
     protocol: str | None = None
     run: Path | None = None
+    draws: str | None = None
+    locality: str | None = None
     init: Path | None = None
     resume: bool = False
     epochs: int | None = None
@@ -208,17 +210,14 @@ def _check_fit(config: TrainConfig, opened: Shards, world: World) -> None:
             f"{opened.dir}: a batch of {config.optim.batch_size} is more than the {len(split)} "
             f"training images: give a smaller one with --set optim.batch_size=N"
         )
-    TrainEpoch(
+    train_epochs(
+        config,
         split,
-        p_C=samplers.schedule(config.sampler, split.counts_C, config.optim.epochs),
+        sampler=config.sampler,
+        optim=config.optim,
         view=train_view(config.data),
-        seed=config.seed,
-        epoch=0,
-        batch_size=config.optim.batch_size,
-        rank=world.rank,
-        world_size=world.size,
-        draws=config.draws,
-    )
+        world=world,
+    )(0)
 
 
 def _configure(options: TrainOptions, config: TrainConfig) -> TrainConfig:
@@ -230,7 +229,13 @@ def _configure(options: TrainOptions, config: TrainConfig) -> TrainConfig:
     if options.epochs is not None:
         keys = ["optim"] if options.stage == "rep" else ["classify.crt", "classify.lws"]
         settings.extend(f"{key}.epochs={options.epochs}" for key in keys)
-    for key, value in (("data.engine", options.engine), ("protocol", options.protocol)):
+    said = {
+        "data.engine": options.engine,
+        "data.locality": options.locality,
+        "draws": options.draws,
+        "protocol": options.protocol,
+    }
+    for key, value in said.items():
         if value is not None:
             settings.append(f"{key}={value}")
     return recipes.change(config, settings)
@@ -241,7 +246,7 @@ def _refuse_changes(options: TrainOptions, run: Run) -> None:
     if recipes.change(_configure(options, run.config), ()) != run.config or options.config:
         raise UserError(
             f"{run.dir}: a run is resumed with the configuration it was begun with: "
-            "leave out --config, --set, --sampler, --epochs, --engine and --protocol"
+            "leave out --config, --set and the options that change it"
         )
 
 

@@ -9,8 +9,10 @@ from torch import Tensor
 from fasttail.classify.features import Features
 from fasttail.config import OptimConfig, TrainConfig
 from fasttail.console import Reporter
-from fasttail.plan import TrainEpoch, View, samplers
+from fasttail.plan import View
+from fasttail.plans import train_epochs
 from fasttail.train.schedule import learning_rate
+from fasttail.world import World
 
 
 def train_balanced(
@@ -35,20 +37,18 @@ def train_balanced(
         nesterov=optim.nesterov,
         weight_decay=optim.weight_decay,
     )
-    batch_size = min(optim.batch_size, len(split))
-    steps_per_epoch = len(split) // batch_size
-    probabilities = samplers.schedule(config.classify.sampler, split.counts_C, optim.epochs)
+    epoch_plan = train_epochs(
+        config,
+        split,
+        sampler=config.classify.sampler,
+        optim=optim.model_copy(update={"batch_size": min(optim.batch_size, len(split))}),
+        view=View.whole(out_px=1),
+        world=World(),
+    )
+    steps_per_epoch = epoch_plan(0).steps
     with reporter.progress(what, optim.epochs * steps_per_epoch) as bar:
         for epoch in range(optim.epochs):
-            plan = TrainEpoch(
-                split,
-                p_C=probabilities,
-                view=View.whole(out_px=1),
-                seed=config.seed,
-                epoch=epoch,
-                batch_size=batch_size,
-                draws=config.draws,
-            )
+            plan = epoch_plan(epoch)
             for step in range(steps_per_epoch):
                 lr = learning_rate(
                     epoch * steps_per_epoch + step, steps_per_epoch, optim, config.protocol

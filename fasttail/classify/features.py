@@ -20,10 +20,9 @@ from fasttail.config import TrainConfig
 from fasttail.console import Reporter
 from fasttail.engines.augment import augment
 from fasttail.models import Recognizer
-from fasttail.plan import EvalEpoch
+from fasttail.plans import eval_epoch, eval_view
 from fasttail.rundir import Run, write_json
 from fasttail.shards import Shards, Split
-from fasttail.views import eval_view
 from fasttail.world import World
 
 
@@ -82,13 +81,7 @@ def _extract(
     """Fills this process's rows of the file."""
     model.eval()
     rows_ND = np.lib.format.open_memmap(path, "r+")
-    plan = EvalEpoch(
-        split,
-        view=eval_view(config.data),
-        batch_size=config.data.eval_batch_size * world.size,
-        rank=world.rank,
-        world_size=world.size,
-    )
+    plan = eval_epoch(config, split, world)
     with (
         closing(
             engines.make(

@@ -10,9 +10,8 @@ from fasttail.config import TrainConfig
 from fasttail.engines.augment import augment
 from fasttail.evaluate.shots import Tally
 from fasttail.models import Recognizer
-from fasttail.plan import EvalEpoch
+from fasttail.plans import eval_epoch
 from fasttail.shards import Shards
-from fasttail.views import eval_view
 from fasttail.world import World
 
 
@@ -32,13 +31,7 @@ def score(
     """
     model.eval()
     split = shards.split(split_name)
-    plan = EvalEpoch(
-        split,
-        view=eval_view(config.data),
-        batch_size=config.data.eval_batch_size * world.size,
-        rank=world.rank,
-        world_size=world.size,
-    )
+    plan = eval_epoch(config, split, world)
     counts_2C = torch.zeros(2, len(shards.class_names), dtype=torch.int64, device=compute.device)
     with (
         closing(

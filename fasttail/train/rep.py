@@ -23,14 +23,13 @@ from fasttail.engines.base import Batch
 from fasttail.errors import UserError
 from fasttail.evaluate.score import score
 from fasttail.evaluate.shots import summarize
-from fasttail.plan import TrainEpoch, samplers
+from fasttail.plans import train_epochs, train_view
 from fasttail.rundir import Run
 from fasttail.shards import Shards
 from fasttail.train.checkpoint import Checkpoints, Position, load_weights, save_weights
 from fasttail.train.log import Meter, RunLog
 from fasttail.train.preemption import Preempted, Preemption
 from fasttail.train.schedule import learning_rate
-from fasttail.views import train_view
 from fasttail.world import World
 
 SAY_EVERY_S = 10.0  # short epochs don't fill the screen
@@ -58,22 +57,14 @@ def train(
 
     # ---- data -------------------------------------------------------------------------------
     split = shards.split("train")
-    view = train_view(config.data)
-    probabilities = samplers.schedule(config.sampler, split.counts_C, optim.epochs)
-
-    def epoch_plan(epoch: int) -> TrainEpoch:
-        return TrainEpoch(
-            split,
-            p_C=probabilities,
-            view=view,
-            seed=config.seed,
-            epoch=epoch,
-            batch_size=optim.batch_size,
-            rank=world.rank,
-            world_size=world.size,
-            draws=config.draws,
-        )
-
+    epoch_plan = train_epochs(
+        config,
+        split,
+        sampler=config.sampler,
+        optim=optim,
+        view=train_view(config.data),
+        world=world,
+    )
     steps_per_epoch = epoch_plan(0).steps
 
     # ---- model and optimizer ----------------------------------------------------------------

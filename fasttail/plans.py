@@ -1,0 +1,85 @@
+"""From the configuration to plans: the views of images, and the epochs of a training."""
+
+from collections.abc import Callable
+
+from fasttail.config import DataConfig, OptimConfig, TrainConfig
+from fasttail.plan import EvalEpoch, TrainEpoch, View, samplers
+from fasttail.plan.locality import Pages
+from fasttail.plan.official import draws as official_draws
+from fasttail.shards import Split
+from fasttail.world import World
+
+
+def train_view(data: DataConfig) -> View:
+    """The random view of stage 1."""
+    if data.train_view == "random-resized-crop":
+        return View.random_resized_crop(
+            out_px=data.px,
+            scale=data.scale,
+            ratio=data.ratio,
+            flip_p=data.flip_p,
+            jitter=data.jitter,
+        )
+    if data.train_view == "random-crop":
+        return View.random_crop(
+            out_px=data.px, padding=data.padding, flip_p=data.flip_p, jitter=data.jitter
+        )
+    return _fixed_view(data.train_view, data)
+
+
+def eval_view(data: DataConfig) -> View:
+    """The fixed view of evaluation and of stage 2's features."""
+    return _fixed_view(data.eval_view, data)
+
+
+def _fixed_view(kind: str, data: DataConfig) -> View:
+    if kind == "whole":
+        return View.whole(out_px=data.px)
+    return View.center(out_px=data.px, resize_px=data.resize_px)
+
+
+def train_epochs(
+    config: TrainConfig,
+    split: Split,
+    *,
+    sampler: str,
+    optim: OptimConfig,
+    view: View,
+    world: World,
+) -> Callable[[int], TrainEpoch]:
+    """Epoch number -> its plan for this process, for a training by `optim` with a sampler.
+
+    Raises `UserError` for an unknown sampler, and a batch that the split or the world can't fill.
+    """
+    official = config.protocol == "official"
+    data = config.data
+    by_pages = Pages(data.page_mib << 20, data.window_mib << 20)
+    kind = official_draws(sampler) if official else config.draws
+    probabilities = samplers.schedule(sampler, split.counts_C, optim.epochs)
+
+    def epoch_plan(epoch: int) -> TrainEpoch:
+        return TrainEpoch(
+            split,
+            p_C=probabilities,
+            view=view,
+            seed=config.seed,
+            epoch=epoch,
+            batch_size=optim.batch_size,
+            rank=world.rank,
+            world_size=world.size,
+            draws=kind,
+            pages=by_pages if data.locality == "pages" else None,
+        )
+
+    return epoch_plan
+
+
+def eval_epoch(config: TrainConfig, split: Split, world: World) -> EvalEpoch:
+    """Every sample of a split once, over all processes, with the fixed view."""
+    return EvalEpoch(
+        split,
+        view=eval_view(config.data),
+        batch_size=config.data.eval_batch_size * world.size,
+        rank=world.rank,
+        world_size=world.size,
+    )
