@@ -1,5 +1,11 @@
 """Shards that every test may read: real images, few and small."""
 
+import os
+
+# Batches here are tiny: a second thread of torch's only waits, on a busy machine for long. Set
+# before torch is imported, and inherited by the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from pathlib import Path
 
 import numpy as np

@@ -78,6 +78,43 @@ def test_both_stages_end_in_a_table_with_the_split_on_every_row(
     assert again == [r for r in rows if r["split"] == "test"]
 
 
+@pytest.mark.parametrize("sampler", ["instance", "class", "sqrt", "progressive"])
+def test_every_sampler_trains_under_both_protocols_and_sees_other_images(
+    blob_shards: Path, quiet: Reporter, sampler: str
+) -> None:
+    settings = (*SMALL, "optim.epochs=2")
+    runs = {
+        protocol: stages.train(
+            options(
+                blob_shards,
+                f"runs/{protocol}",
+                settings=settings,
+                sampler=sampler,
+                protocol=protocol,
+            ),
+            quiet,
+        )
+        for protocol in ("clean", "official")
+    }
+    clean, official = (weights(run.dir)["classifier.weight"] for run in runs.values())
+    assert torch.isfinite(clean).all()
+    assert not torch.equal(clean, official)
+
+
+def test_shards_larger_than_memory_are_read_by_pages_in_another_order(
+    blob_shards: Path, quiet: Reporter
+) -> None:
+    settings = (*SMALL, "optim.epochs=1")
+    plain = stages.train(options(blob_shards, "runs/plain", settings=settings), quiet)
+    paged = stages.train(
+        options(blob_shards, "runs/paged", settings=settings, locality="pages"), quiet
+    )
+    assert paged.config.data.locality == "pages"
+    assert not torch.equal(
+        weights(plain.dir)["classifier.weight"], weights(paged.dir)["classifier.weight"]
+    )
+
+
 class Stopped(Exception):
     """Stands for a kill."""
 
