@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SOURCES = ("axis.c", "crc32.c", "jpeg_roi.c", "pool.c", "resize.c")
+SOURCES = ("axis.c", "crc32.c", "jpeg_roi.c", "jpeg_scan.c", "pool.c", "resize.c")
 HEADERS = ("fasttail.h",)
 LIBRARIES = ("jpeg", "m")
 NAME = "_jpeg_roi"

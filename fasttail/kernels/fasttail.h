@@ -2,6 +2,7 @@
  *
  *     pool.c      threads that work through a queue of batches        (the entry points for batches)
  *     jpeg_roi.c  one item: the rows of a box, from a JPEG or raw      (the entry points for single files)
+ *     jpeg_scan.c whether a JPEG is whole, without making pixels of it
  *     resize.c    rows -> output image
  *     axis.c      the filter's weights
  *     crc32.c     are the bytes those that were written?
@@ -113,5 +114,11 @@ void ft_decoder_free(ft_decoder *decoder);
 
 /* Makes one item. 0, or -1 with the reason in `message`; then the output is undefined. */
 int ft_decode(ft_decoder *decoder, const ft_item *item, char message[FT_MESSAGE]);
+
+/* jpeg_scan.c ------------------------------------------------------------------------------- */
+
+/* 1 if libjpeg would decode this JPEG without a warning, which is then `height` x `width`; 0 if that
+ * is not known. */
+int ft_jpeg_is_good(const uint8_t *src, int64_t size, int32_t *height, int32_t *width);
 
 #endif

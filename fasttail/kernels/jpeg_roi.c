@@ -302,13 +302,15 @@ int ft_decode(ft_decoder *decoder, const ft_item *item, char message[FT_MESSAGE]
 
 /* --- single files --------------------------------------------------------------------------- */
 
-/* Decodes a whole JPEG to pixels [height, width, 3], strictly. If `out` is NULL it is only checked, at
- * an eighth of its size: every bit still goes through the entropy decoder, which is what notices
- * damage; the inverse DCT and the colours can't fail. Sets height and width first; if `capacity` bytes are too few for the pixels, that is all it does
+/* Decodes a whole JPEG to pixels [height, width, 3], strictly. If `out` is NULL it is only checked: by
+ * jpeg_scan.c, or where that does not know, at an eighth of its size, for every bit still goes through
+ * the entropy decoder, which is what notices damage; the inverse DCT and the colours can't fail. Sets height and width first; if `capacity` bytes are too few for the pixels, that is all it does
  * (then returns 1). 0: decoded. -1: no good JPEG, the reason in `message`. */
 FT_API int ft_jpeg_decode(const uint8_t *src, int64_t size, uint8_t *out, int64_t capacity,
                           int32_t *height, int32_t *width, char message[FT_MESSAGE])
 {
+    if (!out && ft_jpeg_is_good(src, size, height, width))
+        return 0;
     ft_decoder *decoder = ft_decoder_new();
     if (!decoder) {
         snprintf(message, FT_MESSAGE, "out of memory");
