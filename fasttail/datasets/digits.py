@@ -24,9 +24,9 @@ def index(source: Path | None, cfg: ConvertConfig) -> Index:
     """The digits. `source` is not used: the images come with scikit-learn."""
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
-    pixels = np.stack([_to_rgb(grey_HW) for grey_HW in digits.images])
-    every = SplitIndex(ArrayImages(pixels, "digits"), digits.target.astype(np.int64))
+    grey_NP, labels_N = load_digits(return_X_y=True)
+    pixels = np.stack([_to_rgb(grey_P.reshape(8, 8)) for grey_P in np.asarray(grey_NP)])
+    every = SplitIndex(ArrayImages(pixels, "digits"), np.asarray(labels_N, np.int64))
     rest, test = hold_out_balanced(every, TEST_EACH, cfg.seed)
     rest, val = hold_out_balanced(rest, VAL_EACH, cfg.seed)
     class_names = tuple(str(c) for c in range(10))

@@ -96,7 +96,7 @@ def _read_csv(path: Path, columns: tuple[str, str]) -> tuple[Names, list[str]]:
 
 def _read_parquet(path: Path, columns: tuple[str, str]) -> tuple[Names, list[str]]:
     try:
-        from pyarrow import lib, parquet
+        from pyarrow import ArrowException, parquet
     except ImportError:
         raise MissingExtra("--dataset parquet", "pyarrow", "parquet") from None
     _refuse_large(path)
@@ -108,7 +108,7 @@ def _read_parquet(path: Path, columns: tuple[str, str]) -> tuple[Names, list[str
         table = file.read(columns=list(columns))
         listed = table.column(columns[0]).cast("string").to_pylist()
         labels = table.column(columns[1]).cast("string").to_pylist()
-    except (OSError, lib.ArrowException) as error:
+    except (OSError, ArrowException) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     for number, (name, label) in enumerate(zip(listed, labels, strict=True), 1):
         if name is None or label is None:
