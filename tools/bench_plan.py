@@ -1,0 +1,260 @@
+"""How fast the plan is, beside torch's and numpy's samplers, in one run.
+
+    python tools/bench_plan.py --counts inaturalist18_train_counts.json --json plan.json
+
+`--counts` is a JSON list of training images per class; without it a long tail of 8,142 classes and
+about as many images as iNaturalist 2018 is made up. All on one core. `--json` holds `ratios`, with
+their spread and conditions. What is measured:
+
+    order_ns             sample ids and labels alone, ns a draw
+    order_vs_torch       how many times faster than torch's WeightedRandomSampler
+    plan_ns              order, RandomResizedCrop box and flip in batches of 512, ns a draw
+    first_batch_1e9_ms   making the epoch and its first batch of 512 over 10^9 samples whose table
+                         is a mapped (sparse) file that has not been touched
+    extra_mib_1e9        growth of the process's peak memory by the same, mapped pages included
+    first_call_s         a new process, from before `import fasttail.plan` to its first batch, with
+                         compiled code cached
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+DRAWS = 10_000_000
+BATCH = 512
+BIG = 1_000_000_000
+TARGETS = {
+    "order_ns": ("<=", 80),
+    "order_vs_torch": (">=", 6),
+    "plan_ns": ("<=", 250),
+    "first_batch_1e9_ms": ("<=", 10),
+    "extra_mib_1e9": ("<=", 50),
+    "first_call_s": ("<=", 1),
+}
+
+
+def made_up_counts() -> np.ndarray:
+    """8,142 classes of 1,000 down to 2 images, about 437,000 in all."""
+    return np.maximum(2, (1000 / (1 + np.arange(8142) / 105) ** 0.93).astype(np.int64))
+
+
+def split_of(counts_C: np.ndarray) -> SimpleNamespace:
+    generator = np.random.default_rng(0)
+    labels_N = np.repeat(np.arange(len(counts_C)), counts_C)
+    generator.shuffle(labels_N)
+    return SimpleNamespace(
+        indptr_C1=np.concatenate([[0], np.cumsum(counts_C)]),
+        samples_N=np.argsort(labels_N, kind="stable"),
+        labels_N=labels_N,
+        heights_N=generator.integers(300, 600, len(labels_N)).astype(np.int32),
+        widths_N=generator.integers(300, 600, len(labels_N)).astype(np.int32),
+        sizes_N=np.full(len(labels_N), 1 << 18),
+        class_names=tuple(map(str, range(len(counts_C)))),
+    )
+
+
+def timed(call: Callable[[], object], runs: int) -> list[float]:
+    """Seconds of each run, after one that doesn't count."""
+    call()
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def bench_small(counts_C: np.ndarray, runs: int) -> dict[str, list[float]]:
+    """ns a draw of the plan and of its peers, class-balanced."""
+    import torch
+    from torch.utils.data import WeightedRandomSampler
+
+    from fasttail.plan import TrainEpoch, View
+    from fasttail.plan.order import Epoch, QuotaOrder
+    from fasttail.plan.samplers import class_balanced
+
+    torch.set_num_threads(1)
+    split = split_of(counts_C)
+    size = len(split.labels_N)
+    p_C = class_balanced(counts_C, 0.0)
+    weights_N = (p_C / counts_C)[split.labels_N]
+    weights = torch.from_numpy(weights_N)
+    generator = np.random.default_rng(0)
+
+    steps = DRAWS // BATCH
+    order = QuotaOrder(split, p_C, Epoch(0, 0, steps, BATCH))
+    view = View.random_resized_crop(224, (0.08, 1.0), (3 / 4, 4 / 3), 0.5)
+    plan = TrainEpoch(split, p_C=p_C, view=view, seed=0, epoch=0, batch_size=BATCH)
+
+    def in_batches() -> None:
+        for step in range(steps):
+            order.draw(step * BATCH, BATCH)
+
+    def whole_plan() -> None:
+        for step in range(plan.steps):
+            plan.batch(step)
+
+    peers = min(runs, 3)
+    seconds = {
+        "order": timed(lambda: order.draw(0, DRAWS), runs),
+        "order in batches": timed(in_batches, runs),
+        "torch WeightedRandomSampler": timed(
+            lambda: list(WeightedRandomSampler(weights, DRAWS)), peers
+        ),
+        "torch.multinomial": timed(lambda: torch.multinomial(weights, DRAWS, True), peers),
+        "numpy Generator.choice": timed(lambda: generator.choice(size, DRAWS, p=weights_N), peers),
+    }
+    nanoseconds = {name: [s / DRAWS * 1e9 for s in run] for name, run in seconds.items()}
+    drawn = plan.steps * BATCH
+    nanoseconds["whole plan"] = [s / drawn * 1e9 for s in timed(whole_plan, runs)]
+    return nanoseconds
+
+
+def big_split(folder: Path) -> SimpleNamespace:
+    """10^9 samples of 8,142 classes, in sparse files."""
+    counts_C = np.full(8142, BIG // 8142)
+    counts_C[0] += BIG - counts_C.sum()
+
+    def mapped(name: str, dtype: type, first: int) -> np.ndarray:
+        with (folder / name).open("wb") as file:
+            file.write(np.array(first, dtype=dtype).tobytes())
+            file.truncate(BIG * np.dtype(dtype).itemsize)
+        return np.memmap(folder / name, dtype=dtype, mode="r", shape=(BIG,))
+
+    sides_N = mapped("sides", np.int32, first=400)
+    return SimpleNamespace(
+        indptr_C1=np.concatenate([[0], np.cumsum(counts_C)]),
+        samples_N=mapped("samples", np.int64, first=0),
+        labels_N=mapped("labels", np.int64, first=0),
+        heights_N=sides_N,
+        widths_N=sides_N,
+        class_names=tuple(map(str, range(8142))),
+    )
+
+
+def big() -> None:
+    """Run in a process of its own: prints milliseconds and MiB as JSON."""
+    from fasttail.plan import TrainEpoch, View
+    from fasttail.plan.samplers import class_balanced
+
+    view = View.random_resized_crop(224, (0.08, 1.0), (3 / 4, 4 / 3), 0.5)
+
+    def first_batch(split: SimpleNamespace, epoch: int) -> float:
+        counts_C = np.diff(split.indptr_C1)
+        start = time.perf_counter()
+        p_C = class_balanced(counts_C, 0.0)
+        plan = TrainEpoch(split, p_C=p_C, view=view, seed=1, epoch=epoch, batch_size=BATCH)
+        plan.batch(0)
+        return (time.perf_counter() - start) * 1e3
+
+    first_batch(split_of(np.array([600, 30, 5])), 0)  # compiled and loaded
+    with tempfile.TemporaryDirectory() as folder:
+        split = big_split(Path(folder))
+        before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        early = [first_batch(split, epoch) for epoch in range(5)]
+        after_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        late = [first_batch(split, epoch) for epoch in range(85, 90)]
+    print(json.dumps({"ms": early, "late_ms": late, "mib": (after_kib - before_kib) / 1024}))
+
+
+def first_call() -> None:
+    """Run in a process of its own: prints seconds as JSON."""
+    start = time.perf_counter()
+    from fasttail.plan import TrainEpoch, View
+    from fasttail.plan.samplers import class_balanced
+
+    imported = time.perf_counter()
+    split = split_of(np.array([600, 30, 5]))
+    view = View.random_resized_crop(224, (0.08, 1.0), (3 / 4, 4 / 3), 0.5)
+    p_C = class_balanced(np.array([600, 30, 5]), 0.0)
+    TrainEpoch(split, p_C=p_C, view=view, seed=1, epoch=0, batch_size=64).batch(0)
+    print(json.dumps({"s": time.perf_counter() - start, "import_s": imported - start}))
+
+
+def in_new_process(part: str) -> dict:
+    command = [sys.executable, __file__, "--part", part]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):10.4g}   {min(values):.4g} .. {max(values):.4g}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--counts", type=Path, help="JSON list of training images per class")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each measurement")
+    parser.add_argument("--part", choices=["big", "first_call"], help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.part:
+        {"big": big, "first_call": first_call}[args.part]()
+        return
+
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    counts_C = np.array(json.loads(args.counts.read_text())) if args.counts else made_up_counts()
+    ns = bench_small(counts_C, args.runs)
+    in_new_process("first_call")  # fills the cache of compiled code
+    calls = [in_new_process("first_call") for _ in range(args.runs)]
+    bigs = [in_new_process("big") for _ in range(3)]
+    torch_ns = statistics.median(ns["torch WeightedRandomSampler"])
+    values = {
+        "order_ns": ns["order"],
+        "order_vs_torch": [torch_ns / value for value in ns["order"]],
+        "plan_ns": ns["whole plan"],
+        "first_batch_1e9_ms": [ms for run in bigs for ms in run["ms"]],
+        "extra_mib_1e9": [run["mib"] for run in bigs],
+        "first_call_s": [run["s"] for run in calls],
+    }
+    others = {
+        **{name: run for name, run in ns.items() if name not in ("order", "whole plan")},
+        "first_batch_1e9_ms, epochs 85 to 89": [ms for run in bigs for ms in run["late_ms"]],
+        "first_call_s, of which import": [run["import_s"] for run in calls],
+    }
+    import numba
+    import torch
+
+    conditions = {
+        "counts": str(args.counts.name) if args.counts else "made up",
+        "classes": len(counts_C),
+        "images": int(counts_C.sum()),
+        "draws": DRAWS,
+        "runs": args.runs,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, pinned to one",
+        "load_before": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "torch": torch.__version__,
+    }
+    print("  ".join(f"{name}: {value}" for name, value in conditions.items()))
+    print(f"\n{'':40}{'median':>10}   {'lowest .. highest':22}target")
+    for name, runs in values.items():
+        sign, target = TARGETS[name]
+        print(f"{name:40}{spread(runs):35}{sign} {target}")
+    for name, runs in others.items():
+        print(f"{name:40}{spread(runs)}")
+    if args.json:
+        report = {
+            "ratios": {name: statistics.median(runs) for name, runs in values.items()},
+            "runs": {**values, **others},
+            "conditions": conditions,
+        }
+        args.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
