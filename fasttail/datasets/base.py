@@ -18,7 +18,7 @@ from zlib import crc32
 
 import numpy as np
 
-from fasttail.datasets.names import Names
+from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError
 
 # Files whose content is stored byte for byte if it is what the name says.

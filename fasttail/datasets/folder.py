@@ -14,7 +14,7 @@ import numpy as np
 from fasttail.config import ConvertConfig
 from fasttail.datasets.base import IMAGE_SUFFIXES, FileImages, Index, SplitIndex
 from fasttail.datasets.longtail import hold_out
-from fasttail.datasets.names import Names
+from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError
 
 VAL_FRACTION = 0.1

@@ -15,7 +15,7 @@ from fasttail.datasets import lists, published
 from fasttail.datasets.base import Index
 from fasttail.datasets.folder import need_folder
 from fasttail.datasets.lists import Listed
-from fasttail.datasets.names import Names
+from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError
 
 MAX_JSON_BYTES = 1 << 30

@@ -21,7 +21,7 @@ from fasttail.config import ConvertConfig
 from fasttail.datasets import paths, published
 from fasttail.datasets.base import FileImages, Index, SplitIndex
 from fasttail.datasets.folder import need_folder, with_val
-from fasttail.datasets.names import Names
+from fasttail.datasets.namelist import Names
 from fasttail.datasets.paths import Layout
 from fasttail.errors import UserError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fasttail.datasets.names import Names
+from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError
 
 Layout = Callable[[str], str]  # a path as it is listed -> where it lies under the root

@@ -15,7 +15,7 @@ from fasttail.config import ConvertConfig
 from fasttail.datasets import paths
 from fasttail.datasets.base import FileImages, Index, SplitIndex
 from fasttail.datasets.folder import with_val
-from fasttail.datasets.names import Names
+from fasttail.datasets.namelist import Names
 from fasttail.errors import MissingExtra, UserError
 
 VAL_FRACTION = 0.1

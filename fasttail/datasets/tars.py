@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fasttail.datasets.base import JPEG_SUFFIXES, Facts
-from fasttail.datasets.names import Names
+from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError
 
 _BLOCK = 512

@@ -16,7 +16,7 @@ import numpy as np
 from fasttail.config import ConvertConfig
 from fasttail.datasets.base import IMAGE_SUFFIXES, Index, SplitIndex
 from fasttail.datasets.folder import with_val
-from fasttail.datasets.names import Names
+from fasttail.datasets.namelist import Names
 from fasttail.datasets.tars import Member, TarImages, members
 from fasttail.errors import UserError
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from fasttail.config import ConvertConfig
 from fasttail.datasets.base import ArrayImages, Facts, Index, SplitIndex
-from fasttail.datasets.names import Names
+from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError
 from fasttail.shards import atomic, finish, format, parts, tailraw
 from fasttail.shards.columns import digest
@@ -136,10 +136,23 @@ class _Conversion:
             for number, bounds in enumerate(plan.bounds):
                 rows = self._part(plan, number, bounds, keys[plan.name, number], pool)
                 results[plan.name].append(rows)
-        if self.ranks.is_main:
-            finish.finish(self.index, self.work, self.cfg, results, names, key)
-        self.ranks.barrier()
+        self._finish(results, names, key)
         return open_shards(self.work.out)
+
+    def _finish(
+        self, results: dict[str, list[PartRows]], names: dict[str, Names], key: str
+    ) -> None:
+        error: UserError | None = None
+        if self.ranks.is_main:
+            try:
+                finish.finish(self.index, self.work, self.cfg, results, names, key)
+            except UserError as found:
+                error = found
+        failed = self.ranks.gather(error is not None)[0]
+        if error is not None:
+            raise error
+        if failed:
+            raise SystemExit(2)  # the first rank says why
 
     # --- planning -------------------------------------------------------------------------------
 

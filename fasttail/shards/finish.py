@@ -12,7 +12,7 @@ import numpy as np
 from fasttail import __version__
 from fasttail.config import ConvertConfig
 from fasttail.datasets.base import Index
-from fasttail.datasets.names import Names
+from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError
 from fasttail.shards import atomic, table, tailraw
 from fasttail.shards.columns import CONTENT, RAW, digest

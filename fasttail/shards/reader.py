@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fasttail.datasets.names import Names
+from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError, unknown
 from fasttail.shards.columns import COLUMNS
 from fasttail.shards.format import Meta, SplitMeta, read_meta

@@ -13,7 +13,7 @@ import numpy as np
 
 from fasttail.config import ConvertConfig
 from fasttail.datasets.base import Index, SplitIndex
-from fasttail.datasets.names import Names
+from fasttail.datasets.namelist import Names
 from fasttail.datasets.tars import TarImages
 from fasttail.datasets.webdataset import by_split, from_tars
 from fasttail.errors import UserError

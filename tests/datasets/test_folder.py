@@ -1,11 +1,13 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import smallsets
 
 from fasttail import datasets
 from fasttail.config import ConvertConfig
 from fasttail.datasets.base import Index
+from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError
 
 
@@ -72,3 +74,15 @@ def test_names_that_are_not_unicode_survive(tmp_path: Path) -> None:
     names = [images.name(i) for i in range(len(images))]
     assert "train/ant/\udce9t\udce9.jpg" in names
     assert images.read(names.index("train/ant/\udce9t\udce9.jpg"))
+
+
+def test_names_are_picked_in_any_order_and_number() -> None:
+    names = [f"{'x' * (i % 7)}{i}é" for i in range(70_000)]
+    packed = Names.of(names)
+    which = np.random.default_rng(0).integers(0, len(names), 140_000)
+    picked = packed.pick(which)
+    assert [picked[k] for k in range(0, 140_000, 999)] == [names[i] for i in which[::999]]
+    assert list(packed[5:9]) == names[5:9]
+    assert packed[-1] == names[-1]
+    with pytest.raises(IndexError):
+        _ = packed[70_000]

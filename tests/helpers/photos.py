@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from fasttail.datasets.base import FileImages, Index, SplitIndex
-from fasttail.datasets.names import Names
+from fasttail.datasets.namelist import Names
 
 HALF = (0.5, 0.5, 0.5)
 

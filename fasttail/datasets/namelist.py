@@ -11,6 +11,8 @@ from typing import overload
 
 import numpy as np
 
+_BLOCK = 1 << 16  # names that are picked at a time: it takes eight times their text
+
 
 @dataclass(frozen=True, eq=False)
 class Names(Sequence[str]):
@@ -54,7 +56,10 @@ class Names(Sequence[str]):
         lengths_N = (self.starts[1:] - self.starts[:-1])[which_N]
         starts = np.zeros(len(which_N) + 1, np.int64)
         np.cumsum(lengths_N, out=starts[1:])
-        # Where byte k of the new text comes from: its name's old start plus its place in the name.
-        shift_N = self.starts[:-1][which_N] - starts[:-1]
-        source = np.repeat(shift_N, lengths_N) + np.arange(starts[-1])
-        return Names(self.text[source], starts)
+        text = np.empty(starts[-1], np.uint8)
+        for a in range(0, len(which_N), _BLOCK):
+            b = min(a + _BLOCK, len(which_N))
+            # Where byte k of the new text comes from: its name's old start plus its place in it.
+            shift = np.repeat(self.starts[:-1][which_N[a:b]] - starts[a:b], lengths_N[a:b])
+            text[starts[a] : starts[b]] = self.text[shift + np.arange(starts[a], starts[b])]
+        return Names(text, starts)
