@@ -2,14 +2,15 @@
 
     python tools/simulate_locality.py --counts inaturalist18_train_counts.json
 
-An epoch of class-balanced draws goes through a cache of least recently used images of
-`--window-gib`, as the operating system's page cache would be; an image that isn't there has its
-whole page read, and all images of the page go into the cache. Images have the same mean size and a
-log-normal spread. `--counts` is a JSON list of training images per class.
+An epoch of class-balanced draws goes through a cache of `--window-gib` that throws out the least
+recently used images. An image that isn't there has its whole page read, and all images of the page
+go into the cache. "pinned": the resident classes of the order by pages (half of the memory at most)
+are read once, page by page, and stay, and the cache has what is left. Images have a log-normal
+spread of sizes. `--counts` is a JSON list of training images per class.
 
-Reported for the plain order, the order by pages and independent draws, with images stored class by
-class or shuffled: pages read, the same against reading the set once, classes in a batch, and how
-often two images of a batch are of one class, against independent draws (1 is as independent).
+Reported for images stored class by class or shuffled: pages read in an epoch, the same against
+reading the set once, classes in a batch, and how often two images of a batch are of one class,
+against independent draws (1 is as independent as these).
 """
 
 import argparse
@@ -42,7 +43,7 @@ def split_of(counts_C: np.ndarray, image_bytes: int, shuffled: bool) -> SimpleNa
 
 
 @njit
-def pages_read(ids_B, page_N, page_starts_P1, sizes_N, cache_bytes):
+def pages_read(ids_B, page_N, page_starts_P1, sizes_N, pinned_N, cache_bytes):
     """How many pages a cache of the least recently used images reads, in this order of draws."""
     size = len(sizes_N)
     newer, older = np.full(size + 1, -1), np.full(size + 1, -1)
@@ -50,12 +51,16 @@ def pages_read(ids_B, page_N, page_starts_P1, sizes_N, cache_bytes):
     newer[ring], older[ring] = ring, ring
     held, reads = 0, 0
     for wanted in ids_B:
+        if pinned_N[wanted]:
+            continue
         first, last = wanted, wanted + 1
         if newer[wanted] < 0:
             reads += 1
             first, last = page_starts_P1[page_N[wanted]], page_starts_P1[page_N[wanted] + 1]
         for turn in range(first, last + 1):
             i = wanted if turn == last else turn  # the image wanted comes last: newest
+            if pinned_N[i]:
+                continue
             if newer[i] >= 0:
                 newer[older[i]], older[newer[i]] = newer[i], older[i]
             else:
@@ -94,7 +99,12 @@ def main() -> None:
     epoch = Epoch(0, 0, int(counts_C.sum()) // BATCH, BATCH)
     print(f"{counts_C.sum()} images of {len(counts_C)} classes, {args.image_kib} KiB on average, ")
     print(f"pages of {args.page_mib} MiB, class-balanced, batches of {BATCH}\n")
-    print("stored     window    order          pages read   x the set   classes   same-class pairs")
+    independent_B = IidOrder(split_of(counts_C, 1, True), p_C, epoch).draw(0, epoch.total)[1]
+    distinct, pairs = mixing(independent_B, p_C)
+    print(f"independent draws: {distinct:.1f} classes in a batch, same-class pairs {pairs:.2f}\n")
+    print(
+        f"stored     window    {'order':18}   pages read   x the set   classes   same-class pairs"
+    )
     for shuffled in (False, True):
         split = split_of(counts_C, args.image_kib << 10, shuffled)
         for gib in args.window_gib:
@@ -102,21 +112,26 @@ def main() -> None:
             paged = PagedOrder(split, p_C, epoch, pages)
             starts_P1 = paged.page_starts_P1
             page_N = np.repeat(np.arange(len(starts_P1) - 1), np.diff(starts_P1))
-            orders = {
-                "independent": IidOrder(split, p_C, epoch),
-                "plain": QuotaOrder(split, p_C, epoch),
-                "by pages": paged,
-            }
-            for name, order in orders.items():
-                ids_B, classes_B = order.draw(0, epoch.total)
-                reads = pages_read(ids_B, page_N, starts_P1, split.sizes_N, pages.window_bytes)
+            orders = {"plain": QuotaOrder(split, p_C, epoch), "by pages": paged}
+            drawn = {name: order.draw(0, epoch.total) for name, order in orders.items()}
+            pinned_N = paged.resident_C[split.labels_N]
+            pinned_bytes = int(split.sizes_N[pinned_N].sum())
+            for name, (ids_B, classes_B) in drawn.items():
                 distinct, pairs = mixing(classes_B, p_C)
-                stored = "shuffled" if shuffled else "by class"
-                times = reads / (len(starts_P1) - 1)
-                print(
-                    f"{stored:10} {gib:3g} GiB   {name:12} {reads:12,} {times:11.2f}"
-                    f" {distinct:9.1f} {pairs:18.2f}"
-                )
+                for pinned in (False, True):
+                    reads = pages_read(
+                        ids_B,
+                        page_N,
+                        starts_P1,
+                        split.sizes_N,
+                        pinned_N & pinned,
+                        pages.window_bytes - pinned * pinned_bytes,
+                    ) + pinned * len(np.unique(page_N[pinned_N]))
+                    print(
+                        f"{'shuffled' if shuffled else 'by class':10} {gib:3g} GiB   "
+                        f"{name + (', pinned' if pinned else ''):18} {reads:12,} "
+                        f"{reads / (len(starts_P1) - 1):11.2f} {distinct:9.1f} {pairs:18.2f}"
+                    )
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ is in memory at any time is one window, and reading goes on steadily.
 
 By itself that would be bad for the tail: an image that is drawn thirty times would have all thirty
 within one window. But images drawn often are few, and all in small classes. So those classes stay
-in memory for the whole epoch ("resident": half of the memory, classes with the most draws a byte
+in memory for the whole epoch (`resident_C`: half of the memory, classes with the most draws a byte
 first) and their draws are spread over the whole epoch, as in the plain order. What is left to the
-window are images that are drawn about once or less.
+window are images that are drawn about once or less. A reader should keep the resident images it has
+read: a cache of the least recently used alone lets go of some (`tools/simulate_locality.py`).
 
 Random access as everywhere: a batch needs the lists of draws of the chunks in its window, which are
 made from the labels of the chunks' samples (a class's ring run backwards tells how often a sample
@@ -56,10 +57,10 @@ class Pages:
     window_bytes: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.page_bytes <= self.window_bytes // (2 * SLIDES):
+        if self.page_bytes < 1 or self.page_bytes > self.window_bytes // (3 * SLIDES):
             raise UserError(
                 f"pages of {self.page_bytes} bytes in a window of {self.window_bytes} bytes: "
-                f"a window must hold {2 * SLIDES} pages or more"
+                f"a window must hold {3 * SLIDES} pages or more"
             )
 
     @property
@@ -68,7 +69,8 @@ class Pages:
 
     @property
     def chunk_bytes(self) -> int:
-        return (self.window_bytes - self.resident_bytes) // SLIDES
+        # A third is left free: a cache keeps an image for some time after its last use.
+        return (self.window_bytes - self.resident_bytes) * 2 // (3 * SLIDES)
 
 
 class PagedOrder:

@@ -70,7 +70,7 @@ def test_a_window_that_holds_everything_is_still_the_whole_epoch(long_tail):
 
 
 def test_a_window_must_hold_some_pages():
-    with pytest.raises(UserError, match="32 pages or more"):
+    with pytest.raises(UserError, match="48 pages or more"):
         Pages(page_bytes=8 << 20, window_bytes=16 << 20)
 
 
