@@ -58,7 +58,7 @@ void *ft_grow(ft_scratch *scratch, size_t bytes);
 typedef struct {
     int32_t before;   /* the box's positions that lie before the image */
     int32_t inside;   /* those that lie in it: the region */
-    int32_t shrunk;   /* decoding is at 1/shrunk of the size: 1, 2, 4 or 8 */
+    int32_t shrunk;   /* decoding is at 1/shrunk of the size: 1, 2 or 4 */
     int32_t lead;     /* positions between the first decoded one's beginning and the region, < shrunk */
     int32_t decoded;  /* decoded positions */
 } ft_span;

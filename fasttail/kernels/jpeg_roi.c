@@ -32,6 +32,7 @@
  * image decoded at full size differs by less than 0.5/255 in the mean, with no bias and the same energy
  * of gradients; from a factor of 2, say, it would differ by 1 to 2 (docs/engines.md has the table). */
 #define SHRINK_FROM 2.25
+#define MAX_SHRUNK 4
 
 struct ft_decoder {
     struct jpeg_decompress_struct jpeg;
@@ -199,7 +200,7 @@ static void clip_both(ft_rows *rows, const ft_item *item, int32_t shrunk, int32_
 static int32_t shrink(const ft_item *item)
 {
     int32_t shrunk = 1;
-    while (shrunk < 8 && item->box[2] >= 2 * shrunk * SHRINK_FROM * item->out_h &&
+    while (shrunk < MAX_SHRUNK && item->box[2] >= 2 * shrunk * SHRINK_FROM * item->out_h &&
            item->box[3] >= 2 * shrunk * SHRINK_FROM * item->out_w)
         shrunk *= 2;
     return shrunk;
@@ -304,8 +305,9 @@ int ft_decode(ft_decoder *decoder, const ft_item *item, char message[FT_MESSAGE]
 
 /* Decodes a whole JPEG to pixels [height, width, 3], strictly. If `out` is NULL it is only checked: by
  * jpeg_scan.c, or where that does not know, at an eighth of its size, for every bit still goes through
- * the entropy decoder, which is what notices damage; the inverse DCT and the colours can't fail. Sets height and width first; if `capacity` bytes are too few for the pixels, that is all it does
- * (then returns 1). 0: decoded. -1: no good JPEG, the reason in `message`. */
+ * the entropy decoder, which is what notices damage; the inverse DCT and the colours
+ * can't fail. Sets height and width first; if `capacity` bytes are too few for the pixels, that is all
+ * it does (then returns 1). 0: decoded. -1: no good JPEG, the reason in `message`. */
 FT_API int ft_jpeg_decode(const uint8_t *src, int64_t size, uint8_t *out, int64_t capacity,
                           int32_t *height, int32_t *width, char message[FT_MESSAGE])
 {

@@ -1,0 +1,109 @@
+"""JPEGs of every kind, and a way to put boxes of one through the kernel."""
+
+from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fasttail import kernels
+
+
+def noisy(height: int, width: int, seed: int) -> np.ndarray:
+    """Colourful pixels uint8 [height, width, 3] without any smooth place."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (-(-height // 4), -(-width // 4), 3))
+    image = np.kron(coarse, np.ones((4, 4, 1)))[:height, :width]
+    return np.clip(image + rng.normal(0, 25, image.shape), 0, 255).astype(np.uint8)
+
+
+def encode(pixels: np.ndarray, **options: object) -> bytes:
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", **{"quality": 90, **options})
+    return file.getvalue()
+
+
+def resampled(jpeg: bytes, factors: int, size_hw: tuple[int, int]) -> bytes:
+    """The JPEG with other sampling factors (0x12: 4:4:0, 0x41: 4:1:1) and size in its header.
+
+    Pillow can't write these. With as many MCUs of as many blocks the scan stays valid; the picture
+    is another one, which does not matter here.
+    """
+    data, at = bytearray(jpeg), 2
+    while data[at + 1] not in (0xC0, 0xC1, 0xC2):
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    data[at + 5 : at + 7] = size_hw[0].to_bytes(2)
+    data[at + 7 : at + 9] = size_hw[1].to_bytes(2)
+    data[at + 11] = factors
+    return bytes(data)
+
+
+def every_kind(height: int, width: int) -> dict[str, bytes]:
+    """A JPEG of each kind of about this size."""
+    pixels = noisy(height, width, seed=height * 1000 + width)
+    whole = noisy(-(-height // 16) * 16, -(-width // 32) * 32, seed=1)
+    return {
+        "4:4:4": encode(pixels, subsampling=0),
+        "4:2:2": encode(pixels, subsampling=1),
+        "4:2:0": encode(pixels, subsampling=2),
+        "4:4:0": resampled(encode(pixels, subsampling=1), 0x12, (width, height)),
+        "4:1:1": resampled(encode(whole, subsampling=2), 0x41, (whole.shape[0], whole.shape[1])),
+        "grey": encode(pixels[:, :, 0]),
+        "progressive 4:2:0": encode(pixels, subsampling=2, progressive=True),
+        "progressive 4:4:4": encode(pixels, subsampling=0, progressive=True),
+        "restarts 4:2:0": encode(pixels, subsampling=2, restart_marker_blocks=3),
+        "restarts 4:4:4": encode(pixels, subsampling=0, restart_marker_rows=1),
+    }
+
+
+Cut = Callable[..., "np.ndarray | tuple[int, str]"]
+
+
+@pytest.fixture(scope="session")
+def cut() -> Iterator[Cut]:
+    """`cut(stored, boxes, out_hw)` -> images uint8 [B, H, W, 3], or which failed and why.
+
+    `stored` is a JPEG's bytes or raw pixels; options: `size_hw` (what the index says), `flips`,
+    `crc32`.
+    """
+    pool = kernels.Pool(2)
+
+    def cut(
+        stored: bytes | np.ndarray,
+        boxes: Sequence[Sequence[int]] | np.ndarray,
+        out_hw: tuple[int, int],
+        *,
+        size_hw: tuple[int, int] | None = None,
+        flips: bool = False,
+        crc32: int | None = None,
+    ) -> np.ndarray | tuple[int, str]:
+        if size_hw is None:
+            shape = (
+                stored if isinstance(stored, np.ndarray) else kernels.jpeg_decode(stored)
+            ).shape
+            size_hw = (shape[0], shape[1])
+        raw = isinstance(stored, np.ndarray)
+        data = (
+            stored.reshape(-1)
+            if isinstance(stored, np.ndarray)
+            else np.frombuffer(stored, np.uint8)
+        )
+        count = len(boxes)
+        out_BHWC = np.full((count, *out_hw, 3), 77, np.uint8)
+        failed = pool.submit(
+            out_BHWC,
+            addresses_B=np.full(count, data.ctypes.data, np.uint64),
+            sizes_B=np.full(count, data.size),
+            raw_B=np.full(count, raw),
+            check_B=np.full(count, crc32 is not None),
+            crc32_B=np.full(count, crc32 or 0, np.uint32),
+            heights_B=np.full(count, size_hw[0]),
+            widths_B=np.full(count, size_hw[1]),
+            boxes_B4=np.asarray(boxes, np.int32).reshape(-1, 4),
+            flips_B=np.full(count, flips),
+        ).wait()
+        return failed or out_BHWC
+
+    yield cut
+    pool.close()
