@@ -3,7 +3,8 @@
     python tools/bench_convert.py --images DIR [--json FILE]
 
 The images under DIR (found recursively, JPEG only) are copied into a work folder `--repeat` times
-and read once, so that the page cache is warm for everybody. Then, each in a fresh process, in turn,
+and read before every step, so that the page cache is warm for everybody. Then, each in a fresh
+process, in turn,
 `--rounds` times: `convert` with `--check header`, `cp -r`, `convert` with `--check decode`, and
 FFCV's `DatasetWriter` (jpg mode, as many workers). Everything ends with an fsync (cp: `sync -f`);
 imports do not count, the start of worker processes does. The table shows medians, the JSON holds
@@ -67,6 +68,7 @@ def bench(args: argparse.Namespace, work: Path) -> dict:
     peaks = []
     for _ in range(args.rounds):
         for what in times:
+            warm(work)  # each time: the system may have thought the pages idle
             if what == "cp":
                 times[what].append(run_cp(work))
             else:
@@ -101,7 +103,7 @@ def bench(args: argparse.Namespace, work: Path) -> dict:
 
 
 def lay_out(images: Path, target: Path, repeat: int) -> tuple[int, int]:
-    """Copies the JPEGs under `images` `repeat` times; (files, bytes). Leaves them in the cache."""
+    """Copies the JPEGs under `images` `repeat` times; (files, bytes)."""
     sources = sorted(p for p in images.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
     if not sources:
         sys.exit(f"{images} has no JPEG files")
@@ -113,9 +115,12 @@ def lay_out(images: Path, target: Path, repeat: int) -> tuple[int, int]:
             size += len(content)
             (target / f"{number:03d}-{k:06d}.jpg").write_bytes(content)
     os.sync()
-    for path in target.iterdir():
-        path.read_bytes()
     return len(sources) * repeat, size
+
+
+def warm(work: Path) -> None:
+    for path in (work / "images").rglob("*.jpg"):
+        path.read_bytes()
 
 
 def run_step(what: str, work: Path, jobs: int) -> tuple[float, float]:

@@ -113,13 +113,16 @@ def _refuse_empty(train: SplitIndex, folder: Path, class_names: tuple[str, ...])
 
 def _read_split(root: Path, folder: Path, number: dict[str, int]) -> SplitIndex:
     labels: list[int] = []
+    # As text: a path's object would drop a leading "./", and be slower.
+    base = "/".join((str(root), *folder.relative_to(root).parts))
+    above = len(str(root)) + 1
 
     def paths() -> Iterator[str]:
         for name, c in number.items():
             if (folder / name).is_dir():
-                for path in _images(str(folder / name)):
+                for path in _images(f"{base}/{name}"):
                     labels.append(c)
-                    yield os.path.relpath(path, root)
+                    yield path[above:]
 
     names = Names.of(paths())
     return SplitIndex(FileImages(root, names), np.asarray(labels, np.int64))

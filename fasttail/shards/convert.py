@@ -104,6 +104,8 @@ class _Conversion:
     def run(self) -> Shards:
         with Pool(self.jobs, self.rule, self.container, self.cfg.image_timeout_s) as pool:
             try:
+                images = sum(len(split.labels_N) for split in self.index.splits.values())
+                pool.start(-(-images // parts.CHUNK_IMAGES))
                 return self._run(pool)
             except (WriteError, OSError) as error:
                 cause = error.error if isinstance(error, WriteError) else error

@@ -83,6 +83,11 @@ class Pool:
         self._again: deque[Task] = deque()
         self._lock_fd = os.memfd_create("fasttail-big-image")
 
+    def start(self, workers: int) -> None:
+        """Starts up to so many workers: they get ready while this process does other things."""
+        while len(self._workers) < min(workers, self.jobs):
+            self._workers.append(_Process(self._rule, self._container, self._lock_fd))
+
     def __enter__(self) -> "Pool":
         return self
 

@@ -79,7 +79,8 @@ def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A conversion that has finished three parts and takes its time over the fourth."""
     script = tmp_path / "slow.py"
     script.write_text(SLOW)
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    paths = os.pathsep.join(filter(None, sys.path))
+    env = {**os.environ, "PYTHONPATH": paths, "SLOW_IMAGES": "yes"}
     with subprocess.Popen(
         [sys.executable, str(script), str(tmp_path / "out"), "slow"],
         stdout=subprocess.PIPE,
@@ -126,7 +127,6 @@ def test_stopped_at_any_time_it_goes_on_from_the_finished_parts(
 
     kinds = ["good"] * 600 + ["slow"] * 40
     cfg = ConvertConfig(jobs=2, part_size=200 * len(hostile.GOOD))
-    # The images are the same; only their slowness is spared.
     index = hostile.index(kinds, Path())
     convert(index, out, cfg)
     assert {name: (out / name).stat().st_mtime_ns for name in finished} == finished
