@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fasttail import engines
 from fasttail.compute import Compute, wait_for_all
 from fasttail.config import TrainConfig
 from fasttail.console import Reporter
-from fasttail.engines.augment import augment
+from fasttail.evaluate.images import eval_images
 from fasttail.models import Recognizer
 from fasttail.plans import eval_epoch, eval_view
 from fasttail.rundir import Run, write_json
@@ -83,22 +82,10 @@ def _extract(
     rows_ND = np.lib.format.open_memmap(path, "r+")
     plan = eval_epoch(config, split, world)
     with (
-        closing(
-            engines.make(
-                config.data.engine, split, device=compute.device, threads=config.data.threads
-            )
-        ) as engine,
-        closing(engine.run(plan)) as batches,
+        closing(eval_images(shards, split, plan, config, compute)) as batches,
         reporter.progress(f"features of {split.name}", plan.steps) as bar,
     ):
-        for batch in batches:
-            images = augment(
-                batch,
-                mean=shards.meta.mean,
-                std=shards.meta.std,
-                dtype=compute.dtype,
-                device=compute.device,
-            )
+        for images, batch in batches:
             with compute.autocast():
                 features_BD = model.backbone(images)
             rows_ND[batch.ids_B.cpu().numpy()] = features_BD.half().cpu().numpy()

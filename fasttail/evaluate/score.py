@@ -4,10 +4,9 @@ from contextlib import closing
 
 import torch
 
-from fasttail import engines
 from fasttail.compute import Compute, add_up
 from fasttail.config import TrainConfig
-from fasttail.engines.augment import augment
+from fasttail.evaluate.images import eval_images
 from fasttail.evaluate.shots import Tally
 from fasttail.models import Recognizer
 from fasttail.plans import eval_epoch
@@ -33,22 +32,8 @@ def score(
     split = shards.split(split_name)
     plan = eval_epoch(config, split, world)
     counts_2C = torch.zeros(2, len(shards.class_names), dtype=torch.int64, device=compute.device)
-    with (
-        closing(
-            engines.make(
-                config.data.engine, split, device=compute.device, threads=config.data.threads
-            )
-        ) as engine,
-        closing(engine.run(plan)) as batches,
-    ):
-        for batch in batches:
-            images = augment(
-                batch,
-                mean=shards.meta.mean,
-                std=shards.meta.std,
-                dtype=compute.dtype,
-                device=compute.device,
-            )
+    with closing(eval_images(shards, split, plan, config, compute)) as batches:
+        for images, batch in batches:
             labels_B = batch.labels_B.to(compute.device)
             with compute.autocast():
                 right_B = model(images).argmax(1) == labels_B

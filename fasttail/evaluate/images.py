@@ -1,0 +1,37 @@
+"""The images of a split as the network sees them in evaluation."""
+
+from collections.abc import Generator
+from contextlib import closing
+
+import torch
+
+from fasttail import engines
+from fasttail.compute import Compute
+from fasttail.config import TrainConfig
+from fasttail.engines.augment import augment
+from fasttail.engines.base import Batch
+from fasttail.plan import EvalEpoch
+from fasttail.shards import Shards, Split
+
+
+def eval_images(
+    shards: Shards, split: Split, plan: EvalEpoch, config: TrainConfig, compute: Compute
+) -> Generator[tuple[torch.Tensor, Batch]]:
+    """Every batch of the plan: images [B, 3, H, W], normalised, on the device, and what they are."""
+    with (
+        closing(
+            engines.make(
+                config.data.engine, split, device=compute.device, threads=config.data.threads
+            )
+        ) as engine,
+        closing(engine.run(plan)) as batches,
+    ):
+        for batch in batches:
+            images = augment(
+                batch,
+                mean=shards.meta.mean,
+                std=shards.meta.std,
+                dtype=compute.dtype,
+                device=compute.device,
+            )
+            yield images, batch
