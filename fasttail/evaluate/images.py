@@ -17,7 +17,7 @@ from fasttail.shards import Shards, Split
 def eval_images(
     shards: Shards, split: Split, plan: EvalEpoch, config: TrainConfig, compute: Compute
 ) -> Generator[tuple[torch.Tensor, Batch]]:
-    """Every batch of the plan: images [B, 3, H, W], normalised, on the device, and what they are."""
+    """Every batch of the plan: images [B, 3, H, W] on the device, normalised, and their batch."""
     with (
         closing(
             engines.make(
