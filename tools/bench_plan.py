@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def made_up_counts() -> np.ndarray:
     return np.maximum(2, (1000 / (1 + np.arange(8142) / 90) ** 1.03).astype(np.int64))
 
 
-def split_of(counts_C: np.ndarray) -> SimpleNamespace:
+def split_of(counts_C: np.ndarray) -> Any:
     generator = np.random.default_rng(0)
     labels_N = np.repeat(np.arange(len(counts_C)), counts_C)
     generator.shuffle(labels_N)
@@ -111,7 +112,8 @@ def bench_small(counts_C: np.ndarray, runs: int) -> dict[str, list[float]]:
         "order": timed(lambda: order.draw(0, DRAWS), runs),
         "order in batches": timed(in_batches, runs),
         "torch WeightedRandomSampler": timed(
-            lambda: list(WeightedRandomSampler(weights, DRAWS)), peers
+            lambda: list(WeightedRandomSampler(weights, DRAWS)),  # pyright: ignore[reportArgumentType]
+            peers,
         ),
         "torch.multinomial": timed(lambda: torch.multinomial(weights, DRAWS, True), peers),
         "numpy Generator.choice": timed(lambda: generator.choice(size, DRAWS, p=weights_N), peers),
@@ -122,7 +124,7 @@ def bench_small(counts_C: np.ndarray, runs: int) -> dict[str, list[float]]:
     return nanoseconds
 
 
-def big_split(folder: Path) -> SimpleNamespace:
+def big_split(folder: Path) -> Any:
     """10^9 samples of 8,142 classes, in sparse files."""
     counts_C = np.full(8142, BIG // 8142)
     counts_C[0] += BIG - counts_C.sum()
@@ -151,7 +153,7 @@ def big() -> None:
 
     view = View.random_resized_crop(224, (0.08, 1.0), (3 / 4, 4 / 3), 0.5)
 
-    def first_batch(split: SimpleNamespace, epoch: int) -> float:
+    def first_batch(split: Any, epoch: int) -> float:
         counts_C = np.diff(split.indptr_C1)
         start = time.perf_counter()
         p_C = class_balanced(counts_C, 0.0)
@@ -199,7 +201,9 @@ def spread(values: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description="How fast the plan is, beside torch's and numpy's samplers."
+    )
     parser.add_argument("--counts", type=Path, help="JSON list of training images per class")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--runs", type=int, default=5, help="runs of each measurement")

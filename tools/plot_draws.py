@@ -10,6 +10,7 @@ import argparse
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -31,7 +32,7 @@ LOOKS = {
 }
 
 
-def table_of(counts_C: np.ndarray) -> SimpleNamespace:
+def table_of(counts_C: np.ndarray) -> Any:
     samples_N = np.arange(counts_C.sum())
     return SimpleNamespace(
         indptr_C1=np.concatenate([[0], np.cumsum(counts_C)]), samples_N=samples_N
@@ -51,7 +52,9 @@ def draws_per_image(counts_C: np.ndarray, name: str) -> tuple[np.ndarray, np.nda
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description="Draws per image in an epoch under the four samplers."
+    )
     parser.add_argument("--counts", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()

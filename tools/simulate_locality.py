@@ -17,6 +17,7 @@ import argparse
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -28,7 +29,7 @@ from fasttail.plan.samplers import class_balanced
 BATCH = 512
 
 
-def split_of(counts_C: np.ndarray, image_bytes: int, shuffled: bool) -> SimpleNamespace:
+def split_of(counts_C: np.ndarray, image_bytes: int, shuffled: bool) -> Any:
     generator = np.random.default_rng(0)
     labels_N = np.repeat(np.arange(len(counts_C)), counts_C)
     if shuffled:
@@ -87,7 +88,7 @@ def mixing(classes_B: np.ndarray, p_C: np.ndarray) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="What an order by pages saves, by simulation.")
     parser.add_argument("--counts", type=Path, required=True)
     parser.add_argument("--image-kib", type=int, default=262, help="mean size of an image")
     parser.add_argument("--page-mib", type=int, default=8)
