@@ -1,0 +1,86 @@
+"""The commands as a person types them."""
+
+import sys
+from pathlib import Path
+
+import photos
+import pytest
+import smallsets
+
+from fasttail import shards
+from fasttail.cli import main
+
+
+def fasttail(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["fasttail", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    code = ended.value.code
+    return code if isinstance(code, int) else 0
+
+
+def test_convert_verify_and_index_find_their_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    smallsets.lists(tmp_path / "data/places-lt", "Places_LT_", "train/")
+    words = ["convert", "--dataset", "places-lt", "--jobs", 1, "--format", "tar"]
+    assert fasttail(monkeypatch, *words) == 2
+    assert "--allow-partial" in capsys.readouterr().err
+    assert fasttail(monkeypatch, *words, "--allow-partial") == 0
+    said = capsys.readouterr().err
+    assert "train: 12 images" in said
+    assert "WARNING: places-lt is not the published data set" in said
+    made = Path("shards/places-lt")
+    assert shards.open(made).split_names == ("train", "val", "test")
+
+    assert fasttail(monkeypatch, "verify", made) == 0
+    assert fasttail(monkeypatch, "index", *made.glob("*.tar"), "--out", "again") == 0
+    assert shards.open("again").split("train").counts_C.tolist() == [6, 4, 2]
+    part = made / "train-00000.tar"
+    content = bytearray(part.read_bytes())
+    content[600] ^= 1
+    part.write_bytes(content)
+    capsys.readouterr()
+    assert fasttail(monkeypatch, "verify", made) == 1
+    assert "train-00000.tar: 1 of 12 samples are not what was written: samples 0" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--dataset", "inat2081"], "did you mean 'inat2018'?"),
+        (["--dataset", "folder"], "--dataset folder needs --source"),
+        (["--dataset", "folder", "--source", "nowhere"], "no folder nowhere"),
+        (["--dataset", "digits", "--on-bad", "maybe"], "--on-bad 'maybe': Input should be"),
+        (["--dataset", "digits", "--raw-budget", "much"], "'much' is no size"),
+        (["--dataset", "digits", "--imbalance", "1000"], "use at most 120"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert fasttail(monkeypatch, "convert", *words) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "looking for" not in line]
+    assert len(errors) == 1
+    assert errors[0].startswith("fasttail: ")
+    assert said in errors[0]
+    assert not list(tmp_path.rglob("*.beton"))
+
+
+def test_indexing_nothing_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert fasttail(monkeypatch, "index", "no.tar") == 2
+    assert "no file no.tar" in capsys.readouterr().err
+    (tmp_path / "x.tar").write_bytes(photos.SMALL)
+    assert fasttail(monkeypatch, "index", "x.tar", "--out", "o") == 2
+    assert "x.tar: no tar header at byte 0" in capsys.readouterr().err
