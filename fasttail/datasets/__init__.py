@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fasttail.errors import unknown
+from fasttail.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from fasttail.config import ConvertConfig
@@ -50,6 +50,9 @@ def index(name: str, source: Path | None, cfg: "ConvertConfig") -> "Index":
     """
     check_name(name)
     module = import_module(f"fasttail.datasets.{_MODULES[name]}")
-    if _MODULES[name] in _NEEDS_NAME:
-        return module.index(source, cfg, name=name)
-    return module.index(source, cfg)
+    try:
+        if _MODULES[name] in _NEEDS_NAME:
+            return module.index(source, cfg, name=name)
+        return module.index(source, cfg)
+    except OSError as error:
+        raise UserError(f"{error.filename or source}: {error.strerror or error}") from None

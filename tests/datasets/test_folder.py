@@ -67,6 +67,19 @@ def test_a_folder_without_classes_says_what_is_expected(tmp_path: Path) -> None:
         folder(tmp_path)
 
 
+def test_a_folder_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smallsets.folder(tmp_path)
+
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(UserError, match=r"train: Permission denied"):
+        folder(tmp_path)
+
+
 def test_names_that_are_not_unicode_survive(tmp_path: Path) -> None:
     smallsets.folder(tmp_path)
     (tmp_path / "train/ant").joinpath("\udce9t\udce9.jpg").write_bytes(smallsets.image_bytes(1))
