@@ -4,7 +4,9 @@
     quotas.py     class probabilities -> whole numbers of draws, exact over epochs
     permute.py    a keyed permutation of 0..n-1 in O(1)
     random.py     keys, and random words from a counter
-    order.py      position -> sample id
+    order.py      position -> sample id: exact quotas, or i.i.d.
+    official.py   the same in the orders of the authors' code
+    locality.py   the same page by page, for sets larger than memory
     view.py       position -> box, flip, jitter (boxes.py, jitter.py)
     epoch.py      step -> batch, for one rank
     compiled.py   numba, and where its compiled code is kept

@@ -3,8 +3,8 @@
 The epoch's draws are exactly those of `QuotaOrder`, image by image; only when they come differs.
 A page is a run of neighbouring samples in a shard. Pages come in chunks, in an order that is new
 every epoch, and a window of `SLIDES` chunks slides over them: a chunk's draws are dealt evenly to
-the `SLIDES` stretches of the epoch during which it is in the window. So a page is read once, what
-is in memory at any time is one window, and reading goes on steadily.
+the `SLIDES` stretches of the epoch during which it is in the window. So a page is read once for the
+window, what is in memory at any time is one window, and reading goes on steadily.
 
 By itself that would be bad for the tail: an image that is drawn thirty times would have all thirty
 within one window. But images drawn often are few, and all in small classes. So those classes stay
