@@ -23,7 +23,7 @@ lint: $(VENV)/.installed
 setup: $(VENV)/.installed
 
 # The stamp is newer than everything that decides what is installed, or it is all done again.
-$(VENV)/.installed: pyproject.toml setup.py tools/setup.sh fasttail/kernels/jpeg_roi.c
+$(VENV)/.installed: pyproject.toml setup.py tools/setup.sh $(wildcard fasttail/kernels/*.[ch])
 	PYTHON="$(PYTHON)" VENV="$(VENV)" EXTRAS="$(EXTRAS)" sh tools/setup.sh
 	@touch $@
 
