@@ -7,7 +7,7 @@ EXTRAS ?= ffcv,dali,dev
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test setup lint clean
+.PHONY: demo test setup lint sanitize clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fasttail demo
@@ -19,6 +19,11 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+# The decoding kernel under AddressSanitizer and UBSan, with 10,000 mutated JPEGs.
+#   SANITIZE_ARGS="--images DIR"   more files to begin with
+sanitize: $(VENV)/.installed
+	$(BIN)/python tools/sanitize.py $(SANITIZE_ARGS)
 
 setup: $(VENV)/.installed
 

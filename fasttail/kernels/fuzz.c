@@ -1,0 +1,148 @@
+/* The kernel under AddressSanitizer and UBSan: real and odd files as they are, then random mutations.
+ *
+ *     fuzz MUTATIONS SEED FILE...
+ *
+ * Every file is decoded whole, checked, and put through boxes at edges and beyond; then mutations of
+ * randomly chosen files, whose decoding may fail but must not do anything undefined. Where a check says
+ * that a file is good, decoding must agree. Ends with 0, or at the first fault, with the sanitizer's
+ * report and the number of the mutation.
+ */
+#include "fasttail.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int ft_jpeg_decode(const uint8_t *src, int64_t size, uint8_t *out, int64_t capacity, int32_t *height,
+                   int32_t *width, char message[FT_MESSAGE]);
+
+#define MOST_PIXELS 4000000 /* of a file that is decoded: the hunt is for faults, not for large images */
+
+static uint64_t state;
+
+static uint32_t draw(uint32_t below)
+{
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return below ? (uint32_t)(state >> 11) % below : 0;
+}
+
+static void through_boxes(ft_decoder *decoder, const uint8_t *src, int64_t size, int32_t height,
+                          int32_t width)
+{
+    char message[FT_MESSAGE];
+    for (int n = 0; n < 6; n++) {
+        ft_item item = {.src = src, .size = size, .height = height, .width = width};
+        item.out_h = 1 + (int32_t)draw(40);
+        item.out_w = 1 + (int32_t)draw(40);
+        item.box[2] = 1 + (int32_t)draw((uint32_t)height + 4);
+        item.box[3] = 1 + (int32_t)draw((uint32_t)width + 4);
+        if (n == 0) {
+            item.box[2] = height < 64 ? height : 64;
+            item.box[3] = width < 64 ? width : 64;
+            item.out_h = item.box[2];
+            item.out_w = item.box[3];
+        }
+        item.box[0] = (int32_t)draw((uint32_t)height + 8) - 4;
+        item.box[1] = (int32_t)draw((uint32_t)width + 8) - 4;
+        item.flip = (int)draw(2);
+        item.out = malloc(3 * (size_t)item.out_h * (size_t)item.out_w);
+        if (!item.out)
+            abort();
+        ft_decode(decoder, &item, message);
+        free(item.out);
+    }
+}
+
+/* 1 if the file is good. `bytes` is a block of exactly `size` bytes, so that reading past it shows. */
+static int try_file(ft_decoder *decoder, const uint8_t *bytes, int64_t size)
+{
+    char message[FT_MESSAGE];
+    int32_t height = 0, width = 0;
+    int checked = ft_jpeg_decode(bytes, size, NULL, 0, &height, &width, message);
+    if ((int64_t)height * width > MOST_PIXELS)
+        return 0;
+    if (height > 0 && width > 0)
+        through_boxes(decoder, bytes, size, height, width);
+    int64_t capacity = 3LL * height * width;
+    uint8_t *pixels = malloc((size_t)capacity + 1);
+    if (!pixels)
+        abort();
+    int decoded = ft_jpeg_decode(bytes, size, pixels, capacity, &height, &width, message);
+    free(pixels);
+    if (checked == 0 && decoded != 0) {
+        fprintf(stderr, "the check says good, decoding says: %s\n", message);
+        abort();
+    }
+    return checked == 0;
+}
+
+static uint8_t *mutate(const uint8_t *bytes, int64_t size, int64_t *new_size)
+{
+    *new_size = size;
+    if (draw(8) == 0)
+        *new_size = draw((uint32_t)size + 1);
+    uint8_t *mutated = malloc((size_t)*new_size + (*new_size == 0));
+    if (!mutated)
+        abort();
+    memcpy(mutated, bytes, (size_t)*new_size);
+    /* Headers are small and decide most: half of the changes go to the first 700 bytes. */
+    for (uint32_t n = 1 + draw(6); n > 0 && *new_size > 0; n--) {
+        uint32_t reach = draw(2) && *new_size > 700 ? 700 : (uint32_t)*new_size;
+        uint32_t at = draw(reach);
+        switch (draw(4)) {
+        case 0: mutated[at] = (uint8_t)draw(256); break;
+        case 1: mutated[at] ^= (uint8_t)(1u << draw(8)); break;
+        case 2: mutated[at] = draw(2) ? 0xFF : 0; break;
+        default: {
+            uint32_t from = draw((uint32_t)*new_size), length = draw(64);
+            if (from + length <= *new_size && at + length <= *new_size)
+                memmove(mutated + at, mutated + from, length);
+        }
+        }
+    }
+    return mutated;
+}
+
+int main(int count, char **arguments)
+{
+    if (count < 4)
+        return fprintf(stderr, "fuzz MUTATIONS SEED FILE...\n"), 2;
+    long mutations = strtol(arguments[1], NULL, 10);
+    state = 0x9E3779B97F4A7C15u ^ strtoull(arguments[2], NULL, 10);
+    int files = count - 3, good = 0, good_mutations = 0;
+    uint8_t **contents = calloc((size_t)files, sizeof *contents);
+    int64_t *sizes = calloc((size_t)files, sizeof *sizes);
+    ft_decoder *decoder = ft_decoder_new();
+    if (!contents || !sizes || !decoder)
+        abort();
+    for (int f = 0; f < files; f++) {
+        FILE *file = fopen(arguments[f + 3], "rb");
+        if (!file)
+            return perror(arguments[f + 3]), 2;
+        fseek(file, 0, SEEK_END);
+        sizes[f] = ftell(file);
+        rewind(file);
+        contents[f] = malloc((size_t)sizes[f] + (sizes[f] == 0));
+        if (!contents[f] || fread(contents[f], 1, (size_t)sizes[f], file) != (size_t)sizes[f])
+            abort();
+        fclose(file);
+        good += try_file(decoder, contents[f], sizes[f]);
+    }
+    for (long m = 0; m < mutations; m++) {
+        uint32_t f = draw((uint32_t)files);
+        int64_t size;
+        uint8_t *mutated = mutate(contents[f], sizes[f], &size);
+        good_mutations += try_file(decoder, mutated, size);
+        free(mutated);
+    }
+    printf("%d files, %d good; %ld mutations, %d good: no fault\n", files, good, mutations,
+           good_mutations);
+    for (int f = 0; f < files; f++)
+        free(contents[f]);
+    free(contents);
+    free(sizes);
+    ft_decoder_free(decoder);
+    return 0;
+}

@@ -1,0 +1,329 @@
+"""The contenders of bench_loaders.py: each in its own process, one epoch at each request.
+
+    python tools/_loaders.py NAME WORK      reads "epoch" lines, answers with JSON lines
+
+`WORK` holds what `bench_loaders.py` laid out: `setup.json`, the JPEG files, one file of JPEGs and
+raw pixels for fasttail's engines, and .beton files for FFCV. All contenders use the same number of
+threads or workers, and make uint8 batches by RandomResizedCrop(224) and a random flip.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+OUT = 224
+Epoch = Callable[[int], Iterator[Any]]  # epoch number -> batches
+
+
+class Setup:
+    """What was laid out for one scenario: `draws` samples an epoch out of N."""
+
+    def __init__(self, work: Path) -> None:
+        made = json.loads((work / "setup.json").read_text())
+        self.work = work
+        self.threads: int = made["threads"]
+        self.batch: int = made["batch"]
+        self.steps: int = made["steps"]
+        self.balanced: bool = made["balanced"]
+        self.counts_C = np.array(made["counts"], np.int64)
+        self.labels_N = np.repeat(np.arange(len(self.counts_C)), self.counts_C)
+        self.raw_N = np.array(made["raw"], np.uint8)[self.labels_N]
+        self.files = [Path(name) for name in made["files"]]
+        # Sample i shows image i modulo the number of files.
+        self.image_N = np.arange(len(self.labels_N)) % len(self.files)
+
+
+class Repeated:
+    """The samples as fasttail's engines read them."""
+
+    def __init__(self, setup: Setup) -> None:
+        table = np.load(setup.work / "table.npy")  # [2, files, (offset, size, height, width, crc)]
+        picked = table[setup.raw_N, setup.image_N]
+        self.offsets_N, self.sizes_N = picked[:, 0], picked[:, 1]
+        self.heights_N, self.widths_N = picked[:, 2].astype(np.int32), picked[:, 3].astype(np.int32)
+        self.crc32_N = picked[:, 4].astype(np.uint32)
+        self.modes_N = setup.raw_N
+        self.parts_N = np.zeros(len(picked), np.int32)
+        self.labels_N = setup.labels_N
+        self.indptr_C1 = np.concatenate([[0], np.cumsum(setup.counts_C)])
+        self.samples_N = np.arange(len(picked))
+        self.class_names = tuple(map(str, range(len(setup.counts_C))))
+        self.part_paths = (setup.work / "part.bin",)
+        self._part = np.memmap(self.part_paths[0], np.uint8, "r")
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def part_bytes(self, part: int) -> np.ndarray:
+        return self._part
+
+    def bytes(self, i: int) -> np.ndarray:
+        return self._part[self.offsets_N[i] : self.offsets_N[i] + self.sizes_N[i]]
+
+    def where(self, i: int) -> str:
+        return f"sample {i}"
+
+
+class FirstSteps:
+    """A plan's first steps."""
+
+    def __init__(self, plan: Any, steps: int) -> None:
+        self.steps, self.out_hw, self.max_batch = steps, plan.out_hw, plan.max_batch
+        self.batch = plan.batch
+
+
+def plan_of(setup: Setup, split: Repeated, epoch: int) -> FirstSteps:
+    from fasttail.plan import TrainEpoch, View
+    from fasttail.plan.samplers import SAMPLERS
+
+    view = View.random_resized_crop(OUT, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), flip_p=0.5)
+    sampler = SAMPLERS["class" if setup.balanced else "instance"]
+    p_C = sampler(setup.counts_C, 0.0)
+    plan = TrainEpoch(split, p_C=p_C, view=view, seed=1, epoch=epoch, batch_size=setup.batch)
+    return FirstSteps(plan, setup.steps)
+
+
+def fasttail_engine(name: str) -> Callable[[Setup], Epoch]:
+    def start(setup: Setup) -> Epoch:
+        import torch
+
+        from fasttail import engines
+
+        split = Repeated(setup)
+        device = torch.device("cpu")
+        engine = engines.make(name, split, device=device, threads=setup.threads)
+        return lambda epoch: engine.run(plan_of(setup, split, epoch))
+
+    return start
+
+
+def limit(setup: Setup) -> Epoch:
+    """Region decode alone: each region goes as it is into memory of its own size."""
+    from fasttail import kernels
+
+    split = Repeated(setup)
+    pool = kernels.Pool(setup.threads)
+    start = split.part_bytes(0).ctypes.data
+    memory = np.empty(4096 * 4096 * 3, np.uint8)
+
+    def epoch(number: int) -> Iterator[Any]:
+        plan = plan_of(setup, split, number)
+        for step in range(plan.steps):
+            batch = plan.batch(step)
+            tickets, at = [], 0
+            for i, box in zip(batch.ids_B, batch.boxes_B4, strict=True):
+                size = int(box[2] * box[3] * 3)
+                # Over and over the same few images' memory, as much as stays in the cache.
+                at = 0 if at + size > 8_000_000 else at
+                out = memory[at : at + size].reshape(1, box[2], box[3], 3)
+                at += size
+                one = slice(int(i), int(i) + 1)
+                tickets.append(
+                    pool.submit(
+                        out,
+                        addresses_B=split.offsets_N[one].astype(np.uint64) + np.uint64(start),
+                        sizes_B=split.sizes_N[one],
+                        raw_B=split.modes_N[one],
+                        check_B=np.zeros(1, np.uint8),
+                        crc32_B=split.crc32_N[one],
+                        heights_B=split.heights_N[one],
+                        widths_B=split.widths_N[one],
+                        boxes_B4=box[None],
+                        flips_B=np.zeros(1, np.uint8),
+                    )
+                )
+            for ticket in tickets:
+                assert ticket.wait() is None
+            yield batch.ids_B
+
+    return epoch
+
+
+class Files:
+    """A torch data set of JPEG files with their labels; `load` makes the image."""
+
+    def __init__(self, setup: Setup, load: Callable[[Path], Any]) -> None:
+        self.setup, self.load = setup, load
+
+    def __len__(self) -> int:
+        return len(self.setup.labels_N)
+
+    def __getitem__(self, i: int) -> tuple[Any, int]:
+        path = self.setup.files[self.setup.image_N[i]]
+        return self.load(path), int(self.setup.labels_N[i])
+
+
+def torch_loader(setup: Setup, load: Callable[[Path], Any]) -> Epoch:
+    import torch
+    from torch.utils.data import DataLoader, RandomSampler, WeightedRandomSampler
+
+    count = setup.steps * setup.batch
+    data: Any = Files(setup, load)
+    if setup.balanced:
+        weights: Any = torch.from_numpy((1 / setup.counts_C)[setup.labels_N])
+        sampler: Any = WeightedRandomSampler(weights, count)
+    else:
+        sampler = RandomSampler(data, num_samples=count)
+    loader = DataLoader(
+        data,
+        batch_size=setup.batch,
+        sampler=sampler,
+        num_workers=setup.threads,
+        persistent_workers=True,
+    )
+    return lambda epoch: iter(loader)
+
+
+def pil(setup: Setup) -> Epoch:
+    from PIL import Image
+    from torchvision import transforms
+
+    change = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(OUT),
+            transforms.RandomHorizontalFlip(),
+            transforms.PILToTensor(),
+        ]
+    )
+    return torch_loader(setup, lambda path: change(Image.open(path).convert("RGB")))
+
+
+def torchvision(setup: Setup) -> Epoch:
+    import warnings
+
+    import torch
+    from torchvision.io import ImageReadMode, decode_jpeg, read_file
+    from torchvision.transforms import v2
+
+    warnings.simplefilter("ignore", DeprecationWarning)
+    change = v2.Compose([v2.RandomResizedCrop(OUT, antialias=True), v2.RandomHorizontalFlip()])
+
+    def load(path: Path) -> torch.Tensor:
+        return change(decode_jpeg(read_file(str(path)), mode=ImageReadMode.RGB))
+
+    return torch_loader(setup, load)
+
+
+def stock_ffcv(beton: str) -> Callable[[Setup], Epoch]:
+    def start(setup: Setup) -> Epoch:
+        from ffcv.fields.decoders import IntDecoder, RandomResizedCropRGBImageDecoder
+        from ffcv.loader import Loader, OrderOption
+        from ffcv.transforms import RandomHorizontalFlip, Squeeze, ToTensor
+
+        # The same order as fasttail's, so that both read the same images.
+        split = Repeated(setup)
+        plan = plan_of(setup, split, 0)
+        ids = np.concatenate([plan.batch(step).ids_B for step in range(plan.steps)])
+        loader = Loader(
+            str(setup.work / beton),
+            batch_size=setup.batch,
+            num_workers=setup.threads,
+            order=OrderOption.SEQUENTIAL,
+            indices=list(map(int, setup.image_N[ids])),
+            os_cache=True,
+            drop_last=False,
+            pipelines={
+                "image": [
+                    RandomResizedCropRGBImageDecoder((OUT, OUT)),
+                    RandomHorizontalFlip(),
+                    ToTensor(),
+                ],
+                "label": [IntDecoder(), ToTensor(), Squeeze()],
+            },
+        )
+        return lambda epoch: iter(loader)
+
+    return start
+
+
+def plain_dali(setup: Setup) -> Epoch:
+    from nvidia.dali import fn
+    from nvidia.dali.pipeline import Pipeline
+
+    pipeline = Pipeline(
+        batch_size=setup.batch, num_threads=setup.threads, device_id=None, prefetch_queue_depth=2
+    )
+    with pipeline:
+        jpegs, labels = fn.readers.file(
+            files=[str(path) for path in setup.files],
+            labels=[0] * len(setup.files),
+            random_shuffle=True,
+            initial_fill=len(setup.files),
+        )
+        cropped: Any = fn.decoders.image_random_crop(
+            jpegs, random_area=[0.08, 1.0], random_aspect_ratio=[3 / 4, 4 / 3], device="cpu"
+        )
+        resized: Any = fn.resize(cropped, size=[OUT, OUT], antialias=True)
+        pipeline.set_outputs(fn.flip(resized, horizontal=fn.random.coin_flip()), labels)
+    pipeline.build()
+
+    depth, built = 2, False
+
+    def epoch(number: int) -> Iterator[Any]:
+        # `run` would prefetch the next epoch's batches beyond the end of this one, uncounted.
+        nonlocal built
+        for _ in range(1 if not built else depth):
+            pipeline.schedule_run()  # the very first call schedules `depth`
+        built = True
+        for step in range(setup.steps):
+            yield pipeline.share_outputs()
+            pipeline.release_outputs()
+            if step + depth < setup.steps:
+                pipeline.schedule_run()
+
+    return epoch
+
+
+CONTENDERS: dict[str, Callable[[Setup], Epoch]] = {
+    "fasttail ffcv": fasttail_engine("ffcv"),
+    "fasttail dali": fasttail_engine("dali"),
+    "fasttail reference": fasttail_engine("reference"),
+    "region decode alone": limit,
+    "PIL + torchvision + DataLoader": pil,
+    "torchvision decode + v2 + DataLoader": torchvision,
+    "stock FFCV, same bytes": stock_ffcv("same.beton"),
+    "stock FFCV, own writer q90": stock_ffcv("q90.beton"),
+    "plain DALI, readers.file": plain_dali,
+}
+
+
+def spent() -> tuple[float, float]:
+    """CPU seconds and peak memory in MiB of this process and those under it."""
+    seconds = peak = 0.0
+    own = psutil.Process()
+    for process in (own, *own.children(recursive=True)):
+        times = process.cpu_times()
+        seconds += times.user + times.system
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        peak += int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return seconds, peak
+
+
+def main() -> None:
+    name, work = sys.argv[1], Path(sys.argv[2])
+    setup = Setup(work)
+    epoch = CONTENDERS[name](setup)
+    for number, line in enumerate(sys.stdin):
+        if line.strip() != "epoch":
+            break
+        cpu_before, _ = spent()
+        start, first = time.perf_counter(), None
+        batches = 0
+        for _ in epoch(number):
+            batches += 1
+            first = first or time.perf_counter() - start
+        wall = time.perf_counter() - start
+        assert batches == setup.steps, (batches, setup.steps)
+        cpu, peak = spent()
+        answer = {"wall_s": wall, "cpu_s": cpu - cpu_before, "peak_mib": peak, "first_s": first}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
