@@ -42,6 +42,7 @@ def train_epochs(
     config: TrainConfig,
     split: Split,
     *,
+    seed: int,
     sampler: str,
     optim: OptimConfig,
     view: View,
@@ -53,7 +54,8 @@ def train_epochs(
     """
     official = config.protocol == "official"
     data = config.data
-    by_pages = Pages(data.page_mib << 20, data.window_mib << 20)
+    by_pages = data.locality == "pages"
+    pages = Pages(data.page_mib << 20, data.window_mib << 20) if by_pages else None
     kind = official_draws(sampler) if official else config.draws
     probabilities = samplers.schedule(sampler, split.counts_C, optim.epochs)
 
@@ -62,13 +64,13 @@ def train_epochs(
             split,
             p_C=probabilities,
             view=view,
-            seed=config.seed,
+            seed=seed,
             epoch=epoch,
             batch_size=optim.batch_size,
             rank=world.rank,
             world_size=world.size,
             draws=kind,
-            pages=by_pages if data.locality == "pages" else None,
+            pages=pages,
         )
 
     return epoch_plan

@@ -213,6 +213,7 @@ def _check_fit(config: TrainConfig, opened: Shards, world: World) -> None:
     train_epochs(
         config,
         split,
+        seed=config.seed,
         sampler=config.sampler,
         optim=config.optim,
         view=train_view(config.data),

@@ -10,6 +10,7 @@ from fasttail.classify.features import Features
 from fasttail.config import OptimConfig, TrainConfig
 from fasttail.console import Reporter
 from fasttail.plan import View
+from fasttail.plan.random import key
 from fasttail.plans import train_epochs
 from fasttail.train.schedule import learning_rate
 from fasttail.world import World
@@ -40,6 +41,8 @@ def train_balanced(
     epoch_plan = train_epochs(
         config,
         split,
+        # The same seed as stage 1's would give the same order where the samplers are the same.
+        seed=int(key("stage 2", config.seed)),
         sampler=config.classify.sampler,
         optim=optim.model_copy(update={"batch_size": min(optim.batch_size, len(split))}),
         view=View.whole(out_px=1),

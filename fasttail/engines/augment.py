@@ -28,8 +28,8 @@ def augment(
     normalised. `mean` and `std` are of pixels scaled to 0..1."""
     # The permuted view of NHWC memory is channels-last already: nothing is moved.
     images_BCHW = batch.images_BHWC.to(device, non_blocking=True).permute(0, 3, 1, 2)
-    mean_C = torch.tensor(mean, device=device)
-    std_C = torch.tensor(std, device=device)
+    mean_C = _moved(torch.tensor(mean), device)
+    std_C = _moved(torch.tensor(std), device)
     if batch.jitter_B is None:
         scale_C = 1 / (255 * std_C)
         shift_C = -mean_C / std_C
@@ -39,11 +39,19 @@ def augment(
     return ((jittered_BCHW - mean_C[:, None, None]) / std_C[:, None, None]).to(dtype)
 
 
+def _moved(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A few numbers from the host on the device. From pageable memory the host would wait for all
+    that the device has been given to do."""
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
 def jitter(images_BCHW: torch.Tensor, drawn_B: Jitter) -> torch.Tensor:
     """Float images in 0..1 with each one's colour jitter applied, in each one's order."""
     device = images_BCHW.device
-    factors_B4 = torch.from_numpy(drawn_B.factors_B4).to(device)
-    order_B4 = torch.from_numpy(drawn_B.order_B4).to(device, torch.int64)
+    factors_B4 = _moved(torch.from_numpy(drawn_B.factors_B4), device)
+    order_B4 = _moved(torch.from_numpy(drawn_B.order_B4), device).long()
     # Images whose hue changes are known on the host already: asking the device would wait for it.
     turned_B = drawn_B.factors_B4[:, HUE] != 0
     for position in range(4):
@@ -51,7 +59,7 @@ def jitter(images_BCHW: torch.Tensor, drawn_B: Jitter) -> torch.Tensor:
         images_BCHW = _blend(images_BCHW, factors_B4, operation_B)
         hue_now = (turned_B & (drawn_B.order_B4[:, position] == HUE)).nonzero()[0]
         if len(hue_now):
-            which = torch.from_numpy(hue_now).to(device)
+            which = _moved(torch.from_numpy(hue_now), device)
             images_BCHW[which] = _turn_hue(images_BCHW[which], factors_B4[which, HUE])
     return images_BCHW
 

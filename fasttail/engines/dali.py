@@ -158,4 +158,7 @@ class Dali:
         return images_BHWC
 
     def _on_device(self, values_B: np.ndarray) -> torch.Tensor:
-        return torch.tensor(values_B, dtype=torch.int64).to(self.device, non_blocking=True)
+        values = torch.tensor(values_B, dtype=torch.int64)
+        if self.device.type != "cuda":
+            return values
+        return values.pin_memory().to(self.device, non_blocking=True)

@@ -60,6 +60,7 @@ def train(
     epoch_plan = train_epochs(
         config,
         split,
+        seed=config.seed,
         sampler=config.sampler,
         optim=optim,
         view=train_view(config.data),
