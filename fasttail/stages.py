@@ -204,6 +204,7 @@ def _check_fit(config: TrainConfig, opened: Shards, world: World) -> None:
     models.check_name(config.model.backbone)
     if config.data.engine not in engines.names():
         raise unknown("engine", config.data.engine, engines.names())
+    samplers.parse(config.sampler, config.optim.epochs)
     samplers.parse(config.classify.sampler, config.classify.crt.epochs)
     if config.optim.batch_size > len(split):
         raise UserError(
