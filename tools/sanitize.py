@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 KERNELS = Path(__file__).parents[1] / "fasttail" / "kernels"
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1", "-std=gnu11"]
@@ -25,11 +26,13 @@ def make_images(folder: Path) -> None:
     from PIL import Image
 
     rng = np.random.default_rng(0)
+    plain: dict[str, Any] = {}
+    kinds = [plain, {"progressive": True}, {"restart_marker_blocks": 2}]
     for size in [(64, 48), (33, 17), (1, 1), (1, 60), (200, 150)]:
         cells = rng.integers(0, 256, (-(-size[1] // 8), -(-size[0] // 8), 3), dtype=np.uint8)
         image = Image.fromarray(cells).resize(size)
         for subsampling in (0, 1, 2):
-            for extra in ({}, {"progressive": True}, {"restart_marker_blocks": 2}):
+            for extra in kinds:
                 name = f"{size[0]}x{size[1]}-{subsampling}-{'-'.join(extra) or 'plain'}.jpg"
                 image.save(folder / name, quality=85, subsampling=subsampling, **extra)
         image.convert("L").save(folder / f"{size[0]}x{size[1]}-grey.jpg")

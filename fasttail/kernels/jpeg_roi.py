@@ -178,9 +178,9 @@ class Pool:
         """Starts making B images of `out_BHWC`, uint8 [B, H, W, 3].
 
         Image b: the `sizes_B[b]` bytes at `addresses_B[b]`, which must stay readable (`keep` holds
-        their owners), are raw pixels or a JPEG of the given height and width. Where `check_B`, their
-        CRC-32 must be `crc32_B`. Its box (top, left, height, width) is resized to H x W, and mirrored
-        where `flips_B`.
+        their owners), are raw pixels or a JPEG of the given height and width. Where `check_B`,
+        their CRC-32 must be `crc32_B`. Its box (top, left, height, width) is resized to H x W, and
+        mirrored where `flips_B`.
 
         Raises `ValueError` if shapes do not fit together or a box has no area.
         """

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -277,7 +278,12 @@ def test_closing_ends_the_threads(make: Callable[..., Engine], store: Store, nam
     batches.close()
     engine.close()
     engine.close()
-    assert psutil.Process().num_threads() <= before
+    # A joined thread may be seen by the system for a moment longer.
+    for _ in range(500):
+        if psutil.Process().num_threads() <= before:
+            return
+        time.sleep(0.01)
+    pytest.fail(f"{psutil.Process().num_threads()} threads, {before} before")
 
 
 @pytest.mark.parametrize("name", ["ffcv", "dali"])
