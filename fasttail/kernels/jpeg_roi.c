@@ -31,7 +31,7 @@
 /* Decoding is at 1/s where the crop is at least this many times s as large as the output. Then the same
  * image decoded at full size differs by less than 0.5/255 in the mean, with no bias and the same energy
  * of gradients; from a factor of 2, say, it would differ by 1 to 2 (docs/engines.md has the table). */
-#define SHRINK_FROM 2.25
+#define SHRINK_FROM 2.4
 #define MAX_SHRUNK 4
 
 struct ft_decoder {

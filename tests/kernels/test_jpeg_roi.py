@@ -63,7 +63,7 @@ def test_raw_and_jpeg_take_the_same_path(cut: Cut) -> None:
     rng = np.random.default_rng(0)
     sides = rng.integers(4, 80, (60, 2))
     boxes = np.concatenate([rng.integers(-3, 12, (60, 2)), sides], 1)
-    # Up to a crop 4.5 times the output, decoding is not scaled.
+    # Up to a crop 4.8 times the output, decoding is not scaled.
     np.testing.assert_array_equal(cut(jpeg, boxes, (20, 24)), cut(pixels, boxes, (20, 24)))
 
 
@@ -72,7 +72,7 @@ def _energy(images_BHWC: np.ndarray) -> float:
     return float((np.diff(images, axis=1) ** 2).mean() + (np.diff(images, axis=2) ** 2).mean())
 
 
-@pytest.mark.parametrize("factor", [4.6, 6, 7.5, 9.3, 14, 19])
+@pytest.mark.parametrize("factor", [4.9, 6, 7.5, 9.7, 14, 19])
 @pytest.mark.parametrize("subsampling", [0, 2])
 def test_scaled_decoding_shows_neither_in_brightness_nor_in_sharpness(
     cut: Cut, factor: float, subsampling: int
