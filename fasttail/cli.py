@@ -236,6 +236,17 @@ def evaluate(
     stages.evaluate(run, split)
 
 
+@app.command(epilog="Example: fasttail inspect shards/places-lt")
+def inspect(
+    shards: Path = typer.Argument(..., help="The directory of the shards."),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object, for scripts."),
+) -> None:
+    """Say what is in shards: classes, shot groups, sizes, and what raw images cover."""
+    from fasttail.report import inspect
+
+    inspect.show(shards, as_json=as_json)
+
+
 @app.command()
 def demo() -> None:
     """See the whole method in a minute: handwritten digits made long-tailed, both stages, the

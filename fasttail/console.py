@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -51,6 +52,19 @@ class Reporter:
         for row in rows:
             if row["note"]:
                 self._out.print(f"  {row['method']}: {row['note']}", markup=False)
+
+    def facts(self, facts: Mapping[str, str], title: str) -> None:
+        """Names and what there is to say of each."""
+        table = Table(title=title, title_justify="left", title_style="bold", box=None)
+        table.add_column("", style="bold")
+        table.add_column("", overflow="fold")
+        for name, text in facts.items():
+            table.add_row(name, escape(text))
+        self._out.print(table)
+
+    def json(self, value: Any) -> None:
+        """One JSON object on stdout, for scripts."""
+        self._out.print_json(data=value)
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator["Bar"]:
