@@ -1,35 +1,60 @@
-"""Files that get their final name only when they are whole and on the disk."""
+"""Files that are whole or not there: a temporary name, fsync, rename, fsync of the folder."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from fasttail.errors import UserError
+
+_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Makes renames in a folder survive a power cut."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def rename(source: Path, target: Path) -> None:
+    """A finished file or folder gets its final name. The content must be on disk already."""
+    source.replace(target)
+    fsync_folder(target.parent)
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a temporary name beside `path`; what is written there becomes `path` at the end.
-
-    The file is fsynced, renamed over `path`, and its directory fsynced, so that after a kill or a
-    power cut `path` is the old file or the new one, never half of one. If the block raises (a full
-    disk, Ctrl-C), the temporary file is removed and `path` is as it was.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+def whole_path(path: Path) -> Iterator[Path]:
+    """A name to write a file under, for what opens files itself. The file gets its real name when
+    the block ends without an error: after a kill or a power cut that is the old file or the new
+    one, never half of one."""
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Makes the names in a directory survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
+        rename(temporary, path)
     finally:
-        os.close(descriptor)
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which gets its name when the block ends without an error."""
+    with whole_path(path) as temporary, temporary.open("wb") as file:
+        yield file
+        file.flush()
+
+
+def explain(error: OSError, folder: Path) -> UserError:
+    """What a failed write means to a person."""
+    if error.errno in _SPACE:
+        return UserError(
+            f"{folder}: {os.strerror(error.errno or 0)}: nothing unfinished has a final name; make "
+            "room, then run the same command again: it takes up the finished parts"
+        )
+    return UserError(f"{folder}: cannot write: {error.strerror or error}")

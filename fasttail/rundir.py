@@ -30,7 +30,7 @@ from typing import Any
 
 import fasttail
 from fasttail import recipes
-from fasttail.atomic import whole_file
+from fasttail.atomic import whole_path
 from fasttail.config import TrainConfig
 from fasttail.errors import UserError
 
@@ -232,5 +232,5 @@ def _git_commit() -> str | None:
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON, whole or not at all. Not-a-number is refused: JSON has none."""
     text = json.dumps(value, indent=2, allow_nan=False)
-    with whole_file(path) as temporary:
+    with whole_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")

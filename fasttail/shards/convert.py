@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+from fasttail import atomic
 from fasttail.config import ConvertConfig
 from fasttail.datasets.base import ArrayImages, Facts, Index, SplitIndex
 from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError
-from fasttail.shards import atomic, finish, format, parts, tailraw
+from fasttail.shards import finish, format, parts, tailraw
 from fasttail.shards.columns import digest
 from fasttail.shards.containers import Container, container
 from fasttail.shards.image import Rule

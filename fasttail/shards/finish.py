@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fasttail import __version__
+from fasttail import __version__, atomic
 from fasttail.config import ConvertConfig
 from fasttail.datasets.base import Index
 from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError
-from fasttail.shards import atomic, table, tailraw
+from fasttail.shards import table, tailraw
 from fasttail.shards.columns import CONTENT, RAW, digest
 from fasttail.shards.containers import Container
 from fasttail.shards.format import (

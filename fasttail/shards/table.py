@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fasttail.shards import atomic
+from fasttail import atomic
 from fasttail.shards.columns import COLUMNS, CONTENT, digest
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from fasttail import atomic
 from fasttail.config import ConvertConfig
 from fasttail.datasets.base import Index, SplitIndex
 from fasttail.datasets.namelist import Names
 from fasttail.datasets.tars import TarImages
 from fasttail.datasets.webdataset import by_split, from_tars
 from fasttail.errors import UserError
-from fasttail.shards import atomic, finish, format, parts
+from fasttail.shards import finish, format, parts
 from fasttail.shards.columns import digest
 from fasttail.shards.convert import MEASURED_IMAGES, Progress, jobs_for, rule_from
 from fasttail.shards.pool import Pool

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fasttail import atomic
 from fasttail.errors import UserError
-from fasttail.shards import atomic
 from fasttail.shards.format import WORK_DIR, part_name
 from fasttail.shards.parts import Part
 from fasttail.shards.worker import ABSENT, ROW, Done

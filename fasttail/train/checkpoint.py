@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fasttail.atomic import whole_file
+from fasttail.atomic import whole_path
 from fasttail.errors import UserError
 
 FORMAT = "fasttail-1"
@@ -33,7 +33,7 @@ class Position:
 def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Writes tensors with a description, atomically."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with whole_file(path) as temporary:
+    with whole_path(path) as temporary:
         save_file(whole, temporary, {"format": FORMAT, "about": json.dumps(about)})
 
 
@@ -73,7 +73,7 @@ class Checkpoints:
         """Writes the weights and the rest of the state for this position."""
         self.directory.mkdir(parents=True, exist_ok=True)
         slot = self.SLOTS[self._next]
-        with whole_file(self.directory / f"{slot}.state.pt") as temporary:
+        with whole_path(self.directory / f"{slot}.state.pt") as temporary:
             torch.save({**state, "position": asdict(position)}, temporary)
         save_weights(
             self.directory / f"{slot}.safetensors",
