@@ -52,6 +52,6 @@ else
 fi
 
 [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
-"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade pip
+"$VENV/bin/python" -m pip install -qq --disable-pip-version-check --upgrade pip
 say "installing fasttail[$EXTRAS] into $VENV (about two minutes; torch is large)"
-"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$EXTRAS]"
+"$VENV/bin/python" -m pip install -qq --disable-pip-version-check --editable ".[$EXTRAS]"

@@ -48,7 +48,7 @@ def run_convert(name: str, source: Path | None, out: Path | None, options: dict[
         source = data_root() / name
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     with stopped_politely():
-        if World.from_env().is_main:
+        if World.from_env().is_main and console.is_terminal:
             console.print(f"{name}: looking for images" + (f" in {source}" if source else ""))
         index = datasets.index(name, source, cfg)
         out = out or shards_root() / index.name

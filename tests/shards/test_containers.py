@@ -1,6 +1,5 @@
 """Other people's readers on our files: stock FFCV on .beton, tarfile and DALI on .tar."""
 
-import itertools
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import photos
 import pytest
+import stock_ffcv
 
 from fasttail import shards
 from fasttail.config import ConvertConfig
@@ -50,47 +50,25 @@ def test_no_sample_straddles_a_page_of_the_size_that_the_header_says(pages: int)
     assert wasted < sum(sizes) // 20 + 2 * PAGE * pages
 
 
-def ffcv_loader(path: Path, decoder: Any, os_cache: bool) -> Any:
-    from ffcv.fields.decoders import IntDecoder
-    from ffcv.loader import Loader, OrderOption
-
-    return Loader(
-        str(path),
-        batch_size=4,
-        num_workers=1,
-        order=OrderOption.SEQUENTIAL,
-        os_cache=os_cache,
-        drop_last=False,
-        pipelines={"image": [decoder], "label": [IntDecoder()]},
-    )
-
-
 @pytest.mark.ffcv
-@pytest.mark.filterwarnings("ignore")  # FFCV's own, which is as it is
 @pytest.mark.parametrize("os_cache", [True, False])
 def test_stock_ffcv_reads_raw_images_pixel_for_pixel(tmp_path: Path, os_cache: bool) -> None:
     pytest.importorskip("ffcv", reason="the ffcv extra")
-    from ffcv.fields.decoders import SimpleRGBImageDecoder
-
     images = np.stack([photos.photo(i, 32, 48) for i in range(10)])
     split = SplitIndex(ArrayImages(images, "array"), np.arange(10) % 3)
     index = Index("arrays", ("a", "b", "c"), {"train": split}, photos.HALF, photos.HALF)
     convert(index, tmp_path, CFG)
-    loader = ffcv_loader(tmp_path / "train-00000.beton", SimpleRGBImageDecoder(), os_cache)
-    found = [(x.copy(), y.copy()) for x, y in loader]
-    assert np.array_equal(np.concatenate([x for x, _ in found]), images)
-    assert np.concatenate([y for _, y in found]).ravel().tolist() == (np.arange(10) % 3).tolist()
+    found, labels = stock_ffcv.read(tmp_path / "train-00000.beton", "simple", os_cache, tmp_path)
+    assert np.array_equal(found, images)
+    assert labels.tolist() == (np.arange(10) % 3).tolist()
 
 
 @pytest.mark.ffcv
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("os_cache", [True, False])
 def test_stock_ffcv_reads_jpegs_raw_tails_and_an_image_larger_than_a_page(
     tmp_path: Path, os_cache: bool
 ) -> None:
     pytest.importorskip("ffcv", reason="the ffcv extra")
-    from ffcv.fields.decoders import CenterCropRGBImageDecoder
-
     noise = np.random.default_rng(0).integers(0, 256, (1800, 2400, 3), dtype=np.uint8)
     large = photos.encode(noise, quality=100, subsampling=0)
     assert len(large) > PAGE
@@ -100,13 +78,11 @@ def test_stock_ffcv_reads_jpegs_raw_tails_and_an_image_larger_than_a_page(
     split = convert(index, tmp_path / "out", CFG.model_copy(update={"raw_budget": "20%"}))
     split = split.split("train")
     assert 0 < split.modes_N.sum() < len(split)
-    loader = ffcv_loader(split.part_paths[0], CenterCropRGBImageDecoder((64, 64), 1), os_cache)
-    found = [(x.copy(), y.copy()) for x, y in loader]
-    labels = np.concatenate([y for _, y in found]).ravel()
+    found, labels = stock_ffcv.read(split.part_paths[0], "64", os_cache, tmp_path)
     assert labels.tolist() == split.labels_N.tolist()
     import cv2
 
-    for i, seen in enumerate(itertools.chain.from_iterable(x for x, _ in found)):
+    for i, seen in enumerate(found):
         whole = pixels(split, i)
         side = min(whole.shape[:2])
         top, left = (whole.shape[0] - side) // 2, (whole.shape[1] - side) // 2
