@@ -7,6 +7,7 @@ from pathlib import Path
 from fasttail import datasets, rundir, stages
 from fasttail.config import ConvertConfig
 from fasttail.console import Reporter
+from fasttail.shards.command import shards_root
 from fasttail.shards.convert import convert
 
 DATASET = "digits"
@@ -18,7 +19,7 @@ def demo() -> None:
     demo-2, ..."""
     start_s = time.monotonic()
     reporter = Reporter()
-    shards_dir = stages.shards_root() / DATASET
+    shards_dir = shards_root() / DATASET
     if not (shards_dir / "dataset.json").exists():
         reporter.say(f"converting {DATASET} to {shards_dir}")
         config = ConvertConfig()

@@ -1,6 +1,5 @@
 """What the commands do: find the shards and the recipe, make or open the run, call the stage."""
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from fasttail.plan import samplers
 from fasttail.plans import train_epochs, train_view
 from fasttail.rundir import Run
 from fasttail.shards import Shards
+from fasttail.shards.command import shards_root
 from fasttail.train import rep
 from fasttail.train.checkpoint import save_weights
 from fasttail.train.preemption import Preempted
@@ -146,11 +146,6 @@ def _train_cls(options: TrainOptions, world: World, reporter: Reporter) -> Run:
 
 
 # ---- shards, configuration, run ---------------------------------------------------------------
-
-
-def shards_root() -> Path:
-    """Where shards are kept unless a command is told otherwise."""
-    return Path(os.environ.get("FASTTAIL_SHARDS", "shards"))
 
 
 def shards_dir(dataset: str | None, given: Path | None) -> Path:
