@@ -246,6 +246,12 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1280, help="images of an epoch")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="where fasttail's engines and plain DALI put their batches",
+    )
     parser.add_argument("--only", choices=SCENARIOS, action="append", help="only this scenario")
     parser.add_argument("--write-q90", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -260,7 +266,7 @@ def main() -> None:
     contents = [path.read_bytes() for path in paths]
     counts = counts_of(args.counts)
     steps = args.draws // args.batch
-    common = {"threads": args.threads, "batch": args.batch}
+    common = {"threads": args.threads, "batch": args.batch, "device": args.device}
     results, first = {}, None
     with tempfile.TemporaryDirectory(prefix="bench-loaders-") as folder:
         for name in args.only or SCENARIOS:
@@ -297,6 +303,7 @@ def main() -> None:
         "versions": versions(),
         "images": len(paths),
         "bytes_median": median(map(len, contents)),
+        "device": args.device,
         "threads": args.threads,
         "batch": args.batch,
         "draws": args.draws,
