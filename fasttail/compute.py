@@ -111,6 +111,14 @@ def add_up(values: Tensor, world: World) -> Tensor:
     return values
 
 
+def share_buffers(model: nn.Module, world: World) -> None:
+    """Gives every process the main one's buffers: BatchNorm's running statistics are of each
+    process's own images, and a model that all of them evaluate has to be one."""
+    if world.size > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+
+
 def wait_for_all(world: World) -> None:
     """Returns when every process has come here."""
     if world.size > 1:

@@ -110,12 +110,7 @@ def _train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
                 )
                 return run
         stage = Stage(run, model, opened, world, compute, reporter)
-        rows = [
-            row
-            for split_name in opened.split_names
-            if split_name != "train"
-            for row in classify.score_heads([classify.joint_head(model)], stage, split_name)
-        ]
+        rows = classify.score_everywhere([classify.joint_head(model)], stage)
         _show(rows, run, world, reporter)
     reporter.say(f"stage 2: fasttail train --stage cls --run {run.dir}")
     return run
@@ -135,12 +130,7 @@ def _train_cls(options: TrainOptions, world: World, reporter: Reporter) -> Run:
         if world.is_main:
             run.note_stage2()
         heads = [classify.joint_head(model), *classify.make_heads(methods, stage)]
-        rows = [
-            row
-            for split_name in opened.split_names
-            if split_name != "train"
-            for row in classify.score_heads(heads, stage, split_name)
-        ]
+        rows = classify.score_everywhere(heads, stage)
         _show(rows, run, world, reporter)
     return run
 

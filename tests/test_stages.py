@@ -1,6 +1,7 @@
 """Both stages on small real shards, in this process and in two."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -273,3 +275,10 @@ def test_two_processes_share_a_run_and_count_every_image_once(blob_shards: Path)
     rows = rundir.open_run(Path("runs/two")).rows()
     assert len(rows) == 10
     assert {(row["split"], row["images"]) for row in rows} == {("val", 20), ("test", 40)}
+
+    # Every process's features are of the one model that was kept, its statistics included.
+    shared = np.load("runs/two/features/test.npy")
+    shutil.rmtree("runs/two/features")
+    stages.evaluate(Path("runs/two"), "test", Reporter(quiet=True))
+    np.testing.assert_allclose(np.load("runs/two/features/test.npy"), shared, atol=5e-3)
+    assert shared.std() > 0.05

@@ -7,7 +7,17 @@ from fasttail.classify.methods import (
     make_heads,
     names,
     saved_heads,
+    score_everywhere,
     score_heads,
 )
 
-__all__ = ["METHODS", "Stage", "joint_head", "make_heads", "names", "saved_heads", "score_heads"]
+__all__ = [
+    "METHODS",
+    "Stage",
+    "joint_head",
+    "make_heads",
+    "names",
+    "saved_heads",
+    "score_everywhere",
+    "score_heads",
+]

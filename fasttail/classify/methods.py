@@ -1,6 +1,6 @@
 """The methods by name, and running them on one run's features."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,16 @@ def score_heads(heads: Iterable[Head], stage: Stage, split_name: str) -> list[di
     bank = stage.bank(split_name)
     train_counts_C = stage.shards.split("train").counts_C
     return [_row(head, split_name, bank, train_counts_C, stage.run) for head in heads]
+
+
+def score_everywhere(heads: Sequence[Head], stage: Stage) -> list[dict[str, Any]]:
+    """The rows for these heads on every split but train."""
+    return [
+        row
+        for split_name in stage.shards.split_names
+        if split_name != "train"
+        for row in score_heads(heads, stage, split_name)
+    ]
 
 
 def joint_head(model: Recognizer) -> Head:

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fasttail import engines, models
-from fasttail.compute import Compute, wait_for_all
+from fasttail.compute import Compute, share_buffers, wait_for_all
 from fasttail.console import Reporter
 from fasttail.engines.augment import augment
 from fasttail.engines.base import Batch
@@ -162,6 +162,7 @@ def train(
                         saved_s = time.monotonic()
                     if leave:
                         raise Preempted
+            share_buffers(model, world)
             save(Position(epoch + 1, 0))
             saved_s = time.monotonic()
 
