@@ -145,7 +145,11 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """The network."""
 
-    backbone: str = "resnet50"
+    backbone: str = Field(default="resnet50", description="a name of fasttail's, or timm:NAME")
+    classifier: Literal["linear", "cosine"] | None = Field(
+        default=None, description="unset: cosine for the loss ldam-drw, else linear"
+    )
+    cosine_scale: Positive = Field(default=30.0, description="what a cosine is multiplied by")
     trained: Literal["all", "last-block", "classifier"] = "all"
 
 
@@ -158,6 +162,9 @@ class OptimConfig(Section):
 
     epochs: int = Field(default=90, ge=1)
     batch_size: int = Field(default=512, ge=1, description="over all processes")
+    accumulate: int = Field(
+        default=1, ge=1, description="parts that a batch is computed in, where memory is short"
+    )
     lr: Positive = 0.2
     lr_batch_size: int = Field(default=512, ge=1)
     backbone_lr_scale: Positive = Field(
@@ -180,6 +187,23 @@ class OptimConfig(Section):
         return self.lr * self.batch_size / self.lr_batch_size
 
 
+class LossConfig(Section):
+    """What stage 1 minimises. The paper's is cross-entropy; the others are there to compare with."""
+
+    name: str = Field(
+        default="cross-entropy",
+        description="cross-entropy, balanced-softmax, logit-adjustment or ldam-drw",
+    )
+    adjustment_tau: Annotated[float, Field(ge=0)] = Field(
+        default=1.0, description="logit-adjustment: the prior's weight"
+    )
+    max_margin: Positive = Field(default=0.5, description="ldam-drw: the smallest class's margin")
+    drw_from: Unit = Field(
+        default=0.8, description="ldam-drw: share of the epochs after which classes are re-weighted"
+    )
+    drw_beta: Annotated[float, Field(ge=0, lt=1)] = 0.9999
+
+
 class ComputeConfig(Section):
     """How the arithmetic is done."""
 
@@ -189,9 +213,18 @@ class ComputeConfig(Section):
         description="auto: bf16 where the device has it, else fp16 with a loss scaler",
     )
     channels_last: bool = True
-    compile: bool = False
+    compile: bool = Field(default=False, description="torch.compile the network")
+    cuda_graphs: bool = Field(
+        default=False, description="replay the step's kernels as CUDA graphs; needs a GPU"
+    )
+    sync_batchnorm: bool = Field(
+        default=False, description="BatchNorm over the whole batch, not each GPU's share"
+    )
     log_every: int = Field(default=50, ge=1, description="steps between two lines of the log")
     checkpoint_every_min: Positive = 10.0
+    keep_every: int = Field(
+        default=0, ge=0, description="epochs between checkpoints that are kept for good; 0: none"
+    )
     tensorboard: bool = True
 
 
@@ -257,6 +290,7 @@ class TrainConfig(Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     optim: OptimConfig = OptimConfig()
+    loss: LossConfig = LossConfig()
     compute: ComputeConfig = ComputeConfig()
     classify: ClassifyConfig = ClassifyConfig()
     shots: ShotsConfig = ShotsConfig()

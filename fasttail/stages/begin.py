@@ -1,0 +1,143 @@
+"""Where a stage begins: the shards, the run's directory, the weights to start from."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fasttail import engines, models, recipes, rundir, shards
+from fasttail.compute import Compute, pick, process_group
+from fasttail.config import TrainConfig
+from fasttail.console import Reporter
+from fasttail.errors import UserError, unknown
+from fasttail.models.weights import load_into
+from fasttail.plan import samplers
+from fasttail.plans import train_epochs, train_view
+from fasttail.rundir import Run
+from fasttail.shards import Shards
+from fasttail.shards.command import shards_root
+from fasttail.stages.options import TrainOptions, configure
+from fasttail.train import rep
+from fasttail.train.checkpoint import save_weights
+from fasttail.world import World
+
+
+def shards_dir(dataset: str | None, given: Path | None) -> Path:
+    """The shards a command means: `--shards`, the data set's under the shards directory, or the
+    only ones there. `UserError` naming what there is."""
+    if given is not None:
+        return given
+    root = shards_root()
+    found = sorted(path.parent for path in root.glob("*/dataset.json"))
+    there = ", ".join(path.name for path in found) or "none"
+    if dataset is not None:
+        if root / dataset not in found:
+            raise UserError(
+                f"no shards of {dataset!r} in {root}/ (there: {there}): "
+                f"make them with fasttail convert --dataset {dataset}"
+            )
+        return root / dataset
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UserError(
+            f"there are no shards in {root}/: make some with fasttail convert --dataset NAME"
+        )
+    raise UserError(f"which data set? --dataset one of {there}")
+
+
+def shards_of(run: Run) -> Shards:
+    """A run's shards. `UserError` if they are not those it was begun with."""
+    opened = shards.open(run.shards_dir)
+    if opened.digest != run.shards_digest:
+        raise UserError(
+            f"{run.shards_dir}: these are not the shards that {run.dir} was begun with "
+            f"(digest {opened.digest[:12]}, not {run.shards_digest[:12]}): "
+            "convert them again as before, or begin a new run"
+        )
+    return opened
+
+
+@contextmanager
+def computing(run: Run, world: World) -> Iterator[Compute]:
+    compute = pick(run.config.compute, world)
+    with process_group(world, compute.device):
+        yield compute
+
+
+def new_run(options: TrainOptions, world: World) -> Run:
+    opened = shards.open(shards_dir(options.dataset, options.shards))
+    split = opened.split("train")
+    image_px = int(max(split.heights_N.max(), split.widths_N.max()))
+    recipe = options.config or recipes.for_dataset(opened.name, image_px)
+    config = configure(options, recipes.load(recipe))
+    _check_fit(config, opened, world)
+    name = f"{opened.dir.name}-{config.model.backbone}-{config.sampler.replace(':', '-')}"
+    directory = options.run or rundir.RUNS / name
+    if not world.is_main:
+        return rundir.wait_for(directory)
+    return rundir.create(
+        directory,
+        config,
+        shards_dir=opened.dir,
+        shards_digest=opened.digest,
+        dataset=opened.name,
+        class_names=opened.class_names,
+    )
+
+
+def _check_fit(config: TrainConfig, opened: Shards, world: World) -> None:
+    """Names and sizes that would fail later are refused before there is a run directory."""
+    split = opened.split("train")
+    models.check_name(config.model.backbone)
+    if config.data.engine not in engines.names():
+        raise unknown("engine", config.data.engine, engines.names())
+    samplers.parse(config.sampler, config.optim.epochs)
+    samplers.parse(config.classify.sampler, config.classify.crt.epochs)
+    if config.optim.batch_size > len(split):
+        raise UserError(
+            f"{opened.dir}: a batch of {config.optim.batch_size} is more than the {len(split)} "
+            f"training images: give a smaller one with --set optim.batch_size=N"
+        )
+    train_epochs(
+        config,
+        split,
+        seed=config.seed,
+        sampler=config.sampler,
+        optim=config.optim,
+        view=train_view(config.data),
+        world=world,
+    )(0)
+
+
+def initial_model(run: Run, init: Path, reporter: Reporter) -> models.Recognizer:
+    model = models.build(run.config.model.backbone, len(run.class_names))
+    reporter.say(f"--init {init}: {load_into(model, init)}")
+    return model
+
+
+def run_from(options: TrainOptions, init: Path, world: World, reporter: Reporter) -> Run:
+    """A new run whose stage 1 is somebody else's: another run's, or a file of weights."""
+    if (init / "run.json").is_file():
+        before = rundir.open_run(init)
+        directory = options.run or rundir.RUNS / f"{init.name}-cls"
+        if not world.is_main:
+            return rundir.wait_for(directory, "model.safetensors")
+        run = rundir.create(
+            directory,
+            before.config,
+            shards_dir=before.shards_dir,
+            shards_digest=before.shards_digest,
+            dataset=before.dataset,
+            class_names=before.class_names,
+        )
+        if not before.model_path.exists():
+            raise UserError(f"{init}: stage 1 has not ended there")
+        shutil.copyfile(before.model_path, run.model_path)
+        return run
+    run = new_run(options, world)
+    if not world.is_main:
+        return rundir.wait_for(run.dir, "model.safetensors")
+    model = initial_model(run, init, reporter)
+    save_weights(run.model_path, model.state_dict(), rep.about_model(run))
+    return run

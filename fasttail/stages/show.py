@@ -1,0 +1,42 @@
+"""What a stage says before it begins, and of what came of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fasttail.compute import Compute, wait_for_all
+from fasttail.console import Reporter
+from fasttail.engines.auto import choose
+from fasttail.rundir import Run
+from fasttail.shards import Shards
+from fasttail.world import World
+
+
+def announce(run: Run, opened: Shards, compute: Compute, world: World, reporter: Reporter) -> None:
+    optim = run.config.optim
+    counts_C = opened.split("train").counts_C
+    reporter.say(
+        f"{run.dir}: {run.dataset}, {counts_C.sum():,} training images in {len(counts_C):,} "
+        f"classes ({counts_C.max():,} to {counts_C.min():,}); {run.config.model.backbone}, "
+        f"{run.config.sampler} sampler, {optim.epochs} epochs of {optim.batch_size} images a step "
+        f"on {world.size} x {compute.device.type} in {str(compute.dtype).removeprefix('torch.')}"
+    )
+    if run.config.data.engine == "auto":
+        reporter.say("engine {}: {}".format(*choose(opened.split("train"), compute.device)))
+    if optim.batch_size != optim.lr_batch_size:
+        reporter.say(
+            f"learning rate {optim.lr:g} for {optim.lr_batch_size} images becomes "
+            f"{optim.scaled_lr:g} for {optim.batch_size} (linear rule)"
+        )
+
+
+def show(rows: Sequence[dict[str, Any]], run: Run, world: World, reporter: Reporter) -> None:
+    """Keeps all rows, and shows those of the last split: test, where there is one."""
+    if world.is_main:
+        run.add_rows(rows)
+        last = rows[-1]["split"]
+        images = rows[-1]["images"]
+        reporter.table(
+            [row for row in rows if row["split"] == last],
+            f"{run.dataset}: accuracy in % on {last} ({images:,} images)",
+        )
+    wait_for_all(world)

@@ -1,0 +1,52 @@
+"""`fasttail train --stage cls` and `fasttail eval`."""
+
+from pathlib import Path
+from typing import Any
+
+from fasttail import classify, rundir
+from fasttail.classify import Stage
+from fasttail.console import Reporter
+from fasttail.rundir import Run
+from fasttail.stages.begin import computing, run_from, shards_of
+from fasttail.stages.options import TrainOptions, configure
+from fasttail.stages.show import show
+from fasttail.train import rep
+from fasttail.world import World
+
+
+def train_cls(options: TrainOptions, world: World, reporter: Reporter) -> Run:
+    """Stage 2 from the command line: makes the heads that were asked for and scores them."""
+    methods = classify.names(options.method)
+    if options.init is not None:
+        run = run_from(options, options.init, world, reporter)
+    else:
+        run = rundir.open_run(options.run or rundir.only_run())
+    run = run.with_config(configure(options, run.config))
+    opened = shards_of(run)
+    with computing(run, world) as compute:
+        model = rep.load_model(run, compute)
+        stage = Stage(run, model, opened, world, compute, reporter)
+        if world.is_main:
+            run.note_stage2()
+        heads = [classify.joint_head(model), *classify.make_heads(methods, stage)]
+        rows = classify.score_everywhere(heads, stage)
+        show(rows, run, world, reporter)
+    return run
+
+
+def evaluate(
+    run_dir: Path | None, split_name: str, reporter: Reporter | None = None
+) -> list[dict[str, Any]]:
+    """Scores stage 1's classifier and every head of a run on a split; returns the rows, which are
+    added to metrics.json and shown."""
+    world = World.from_env()
+    reporter = reporter or Reporter(quiet=not world.is_main)
+    run = rundir.open_run(run_dir or rundir.only_run())
+    opened = shards_of(run)
+    opened.split(split_name)  # says which there are, before any work is done
+    with computing(run, world) as compute:
+        model = rep.load_model(run, compute)
+        stage = Stage(run, model, opened, world, compute, reporter)
+        rows = classify.score_heads(classify.saved_heads(stage), stage, split_name)
+        show(rows, run, world, reporter)
+    return rows

@@ -1,0 +1,112 @@
+"""What stage 1 minimises: the method's cross entropy, and what people compare it with.
+
+Each loss is a function of logits [B, C], labels int64 [B] and `Classes`; it returns a scalar, the
+mean over the batch. The prior is that of the images of train, whatever the sampler: balanced
+softmax and logit adjustment mean the instance-balanced one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fasttail.config import LossConfig
+from fasttail.errors import UserError, unknown
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What a loss may know of the classes and of how far the training is.
+
+    `counts_C` is training images per class, float32; `t` the share of the epochs that are done;
+    `logit_scale` what the classifier multiplies cosines by (1 for a linear one).
+    """
+
+    counts_C: Tensor
+    t: float
+    config: LossConfig
+    logit_scale: float
+    label_smoothing: float
+
+    @property
+    def prior_C(self) -> Tensor:
+        """Each class's share of the training images."""
+        return self.counts_C / self.counts_C.sum()
+
+
+Loss = Callable[[Tensor, Tensor, Classes], Tensor]
+
+
+def cross_entropy(logits_BC: Tensor, labels_B: Tensor, classes: Classes) -> Tensor:
+    """-log softmax(z)_y."""
+    return F.cross_entropy(logits_BC, labels_B, label_smoothing=classes.label_smoothing)
+
+
+def balanced_softmax(logits_BC: Tensor, labels_B: Tensor, classes: Classes) -> Tensor:
+    """-log (n_y e^{z_y} / sum_j n_j e^{z_j}) (Ren et al., "Balanced Meta-Softmax for Long-Tailed
+    Visual Recognition", NeurIPS 2020, equation 3)."""
+    return cross_entropy(logits_BC.float() + classes.counts_C.log(), labels_B, classes)
+
+
+def logit_adjustment(logits_BC: Tensor, labels_B: Tensor, classes: Classes) -> Tensor:
+    """Cross entropy of z + tau log(prior) (Menon et al., "Long-tail learning via logit adjustment",
+    ICLR 2021, equation 10). With tau 1 it is balanced softmax."""
+    adjustment_C = classes.config.adjustment_tau * classes.prior_C.log()
+    return cross_entropy(logits_BC.float() + adjustment_C, labels_B, classes)
+
+
+def ldam_drw(logits_BC: Tensor, labels_B: Tensor, classes: Classes) -> Tensor:
+    """Cross entropy with the right class's cosine lowered by a margin ~ n^{-1/4}, and from
+    `drw_from` on with classes re-weighted by their effective number (Cao et al., "Learning
+    Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019, equation 13 and
+    algorithm 1; the weights are Cui et al.'s, CVPR 2019)."""
+    config = classes.config
+    margin_C = classes.counts_C**-0.25
+    margin_C = margin_C * (config.max_margin / margin_C.max()) * classes.logit_scale
+    right_BC = F.one_hot(labels_B, logits_BC.shape[1]).bool()
+    logits_BC = torch.where(right_BC, logits_BC.float() - margin_C, logits_BC.float())
+    weight_C = None
+    if classes.t >= config.drw_from:
+        effective_C = (1 - config.drw_beta**classes.counts_C) / (1 - config.drw_beta)
+        weight_C = 1 / effective_C
+        weight_C = weight_C / weight_C.mean()
+    return F.cross_entropy(logits_BC, labels_B, weight_C, label_smoothing=classes.label_smoothing)
+
+
+LOSSES: dict[str, Loss] = {
+    "cross-entropy": cross_entropy,
+    "balanced-softmax": balanced_softmax,
+    "logit-adjustment": logit_adjustment,
+    "ldam-drw": ldam_drw,
+}
+
+
+def loss_for_epoch(
+    config: LossConfig,
+    counts_C: np.ndarray,
+    *,
+    device: torch.device,
+    logit_scale: float,
+    label_smoothing: float,
+) -> Callable[[float], Callable[[Tensor, Tensor], Tensor]]:
+    """t (share of the epochs that are done) -> that epoch's loss of logits [B, C] and labels [B].
+
+    Raises `UserError` for a name that is no loss's.
+    """
+    if config.name not in LOSSES:
+        raise unknown("loss", config.name, LOSSES)
+    if config.name != "cross-entropy" and not (counts_C > 0).all():
+        raise UserError(
+            f"loss {config.name}: {int((counts_C == 0).sum())} classes have no training image"
+        )
+    loss = LOSSES[config.name]
+    on_device_C = torch.as_tensor(counts_C, dtype=torch.float32, device=device)
+
+    def for_epoch(t: float) -> Callable[[Tensor, Tensor], Tensor]:
+        classes = Classes(on_device_C, t, config, logit_scale, label_smoothing)
+        return lambda logits_BC, labels_B: loss(logits_BC, labels_B, classes)
+
+    return for_epoch
