@@ -188,7 +188,7 @@ class OptimConfig(Section):
 
 
 class LossConfig(Section):
-    """What stage 1 minimises. The paper's is cross-entropy; the others are there to compare with."""
+    """What stage 1 minimises: the paper's is cross-entropy, the others are to compare with."""
 
     name: str = Field(
         default="cross-entropy",

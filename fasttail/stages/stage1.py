@@ -13,7 +13,7 @@ from fasttail.world import World
 
 
 def train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
-    """Stage 1 from the command line: makes or opens the run, trains, scores the joint classifier."""
+    """Makes or opens the run, trains stage 1 and scores its joint classifier."""
     if options.resume:
         run = rundir.open_run(options.run or rundir.only_run())
         refuse_changes(options, run)

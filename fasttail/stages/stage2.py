@@ -15,7 +15,7 @@ from fasttail.world import World
 
 
 def train_cls(options: TrainOptions, world: World, reporter: Reporter) -> Run:
-    """Stage 2 from the command line: makes the heads that were asked for and scores them."""
+    """Makes the heads that were asked for and scores them."""
     methods = classify.names(options.method)
     if options.init is not None:
         run = run_from(options, options.init, world, reporter)
