@@ -294,3 +294,9 @@ class TrainConfig(Section):
     compute: ComputeConfig = ComputeConfig()
     classify: ClassifyConfig = ClassifyConfig()
     shots: ShotsConfig = ShotsConfig()
+
+    @property
+    def cosine_scale(self) -> float | None:
+        """The scale of a cosine classifier; None where the classifier is linear."""
+        kind = self.model.classifier or ("cosine" if self.loss.name == "ldam-drw" else "linear")
+        return self.model.cosine_scale if kind == "cosine" else None

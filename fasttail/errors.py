@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+SHOWN = 40  # names in a message
+
 
 class UserError(Exception):
     """What is wrong, where, and what to do about it, in one line.
@@ -34,4 +36,6 @@ def unknown(what: str, given: str, choices: Iterable[str]) -> UserError:
     names = list(choices)
     near = get_close_matches(given, names, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return UserError(f"unknown {what} {given!r}{hint}: choose from {', '.join(names)}")
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    shown = ", ".join(names[:SHOWN])
+    return UserError(f"unknown {what} {given!r}{hint}: choose from {shown}{more}")

@@ -1,5 +1,11 @@
 """Backbones that return features, and the recognizer: a backbone with a classifier on top."""
 
-from fasttail.models.recognizer import BACKBONES, Recognizer, build, check_name
+from fasttail.models.recognizer import (
+    BACKBONES,
+    CosineClassifier,
+    Recognizer,
+    build,
+    check_name,
+)
 
-__all__ = ["BACKBONES", "Recognizer", "build", "check_name"]
+__all__ = ["BACKBONES", "CosineClassifier", "Recognizer", "build", "check_name"]

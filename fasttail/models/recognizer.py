@@ -5,9 +5,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol, cast, runtime_checkable
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fasttail.errors import unknown
+from fasttail.models import timm_backbone
 from fasttail.models.cifar_resnet import CifarResNet
 from fasttail.models.imagenet_resnet import SHAPES, ImageNetResNet
 
@@ -30,14 +34,28 @@ BACKBONES: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+class CosineClassifier(nn.Module):
+    """Features [B, D] -> `scale` times their cosine with each class's weights, [B, C]: the
+    classifier that LDAM's margins are meant for (Cao et al., NeurIPS 2019, appendix)."""
+
+    def __init__(self, in_features: int, num_classes: int, scale: float) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.scale = scale
+        self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_classes, in_features)))
+
+    def forward(self, features_BD: Tensor) -> Tensor:
+        cosine_BC = F.linear(F.normalize(features_BD, dim=1), F.normalize(self.weight, dim=1))
+        return self.scale * cosine_BC
+
+
 class Recognizer(nn.Module):
     """Images [B, 3, H, W] -> logits [B, C]."""
 
-    def __init__(self, backbone: nn.Module, num_classes: int) -> None:
+    def __init__(self, backbone: nn.Module, classifier: nn.Linear | CosineClassifier) -> None:
         super().__init__()
         self.backbone = backbone
-        features_dim = cast(Backbone, backbone).features_dim
-        self.classifier = nn.Linear(features_dim, num_classes)
+        self.classifier = classifier
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         return self.classifier(self.backbone(images_BCHW))
@@ -46,7 +64,7 @@ class Recognizer(nn.Module):
         """As in torch, but a frozen BatchNorm keeps to evaluation: its statistics don't move."""
         super().train(mode)
         for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+            if isinstance(module, _BatchNorm) and not module.weight.requires_grad:
                 module.eval()
         return self
 
@@ -67,11 +85,23 @@ class Recognizer(nn.Module):
 
 def check_name(name: str) -> None:
     """`UserError` if there is no backbone of that name."""
-    if name not in BACKBONES:
-        raise unknown("backbone", name, BACKBONES)
+    if name.startswith(timm_backbone.PREFIX):
+        timm_backbone.check_name(name)
+    elif name not in BACKBONES:
+        raise unknown("backbone", name, [*BACKBONES, "timm:NAME"])
 
 
-def build(name: str, num_classes: int) -> Recognizer:
-    """A recognizer with fresh weights. `UserError` if there is no backbone of that name."""
+def build(name: str, num_classes: int, *, cosine_scale: float | None = None) -> Recognizer:
+    """A recognizer with fresh weights: a linear classifier, or with `cosine_scale` a cosine one.
+
+    Raises `UserError` if there is no backbone of that name.
+    """
     check_name(name)
-    return Recognizer(BACKBONES[name](), num_classes)
+    if name.startswith(timm_backbone.PREFIX):
+        backbone = timm_backbone.TimmBackbone(name)
+    else:
+        backbone = BACKBONES[name]()
+    dim = cast(Backbone, backbone).features_dim
+    if cosine_scale is None:
+        return Recognizer(backbone, nn.Linear(dim, num_classes))
+    return Recognizer(backbone, CosineClassifier(dim, num_classes, cosine_scale))

@@ -1,4 +1,5 @@
-"""Weights to start from: a run of fasttail's, or somebody else's file. Nothing pickled is run.
+"""Weights to start from: a run of fasttail's, somebody else's file, or published ones by name.
+Nothing pickled is run.
 
 Understood are safetensors, and torch files that hold nothing but tensors and plain containers (read
 with `weights_only`): a state dict, one under "state_dict" or "model", or the authors' form
@@ -11,15 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from fasttail.errors import UserError
+from fasttail.models import pretrained
 from fasttail.models.recognizer import Recognizer
 
 WRAPPERS = ("state_dict_best", "state_dict", "model")
+# What the authors' files have beside tensors (accuracies): plain data, rebuilt without any code.
+PLAIN_NUMPY = [np._core.multiarray.scalar, np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType]
 CLASSIFIER_PREFIXES = ("classifier.fc.", "classifier.", "fc.", "linear.")
 
 
@@ -44,16 +49,26 @@ class Loaded:
                 parts.append(f"{len(names)} {what} ({shown})")
         return "; ".join(parts)
 
+    @property
+    def has_classifier(self) -> bool:
+        """Whether the classifier came along, for these very classes."""
+        return not any(name.startswith("classifier.") for name in self.missing)
 
-def load_into(model: Recognizer, source: Path) -> Loaded:
-    """Puts the weights of a run directory or a file into a model, as far as names and shapes agree.
 
-    Raises `UserError` if the file can't be read, or it lacks most of the backbone's tensors.
+def load_into(model: Recognizer, source: str) -> Loaded:
+    """Puts weights into a model, as far as names and shapes agree. `source` is a run's directory, a
+    file, or a name (`torchvision:resnet50`, see `fasttail.models.pretrained`).
+
+    Raises `UserError` if it can't be read or fetched, or lacks most of the backbone's tensors.
     """
-    path = source / "model.safetensors" if source.is_dir() else source
-    if not path.is_file():
-        raise UserError(f"--init {source}: no weights there (looked for {path})")
-    given = {_our_name(name): tensor for name, tensor in _read(path).items()}
+    if pretrained.is_name(source):
+        found = dict(pretrained.fetch(source))
+    else:
+        path = Path(source, "model.safetensors") if Path(source).is_dir() else Path(source)
+        if not path.is_file():
+            raise UserError(f"--init {source}: no weights there (looked for {path})")
+        found = _read(path)
+    given = _with_learned_norm({_our_name(name): tensor for name, tensor in found.items()})
     own = model.state_dict()
     fitting = {
         name: tensor
@@ -84,7 +99,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path}: not readable as safetensors: {error}") from None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(PLAIN_NUMPY):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
             f"{path}: holds more than tensors, and pickled code is not run: "
@@ -121,3 +137,15 @@ def _our_name(name: str) -> str:
         if name.startswith(prefix):
             return "classifier." + name.removeprefix(prefix)
     return "backbone." + name.removeprefix("feat_model.")
+
+
+def _with_learned_norm(given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The authors' LWS classifier, (W x + b) * learned_norm, as a plain linear layer."""
+    scale_1C = given.pop("classifier.learned_norm", None)
+    if scale_1C is None:
+        return given
+    scale_C = scale_1C.flatten()
+    given["classifier.weight"] = given["classifier.weight"] * scale_C[:, None]
+    if "classifier.bias" in given:
+        given["classifier.bias"] = given["classifier.bias"] * scale_C
+    return given
