@@ -50,11 +50,19 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         file.flush()
 
 
-def explain(error: OSError, folder: Path) -> UserError:
-    """What a failed write means to a person."""
-    if error.errno in _SPACE:
+def is_full(error: OSError) -> bool:
+    """Whether a write failed for want of room."""
+    return error.errno in _SPACE
+
+
+AGAIN = "run the same command again: it takes up the finished parts"
+
+
+def explain(error: OSError, folder: Path, then: str = AGAIN) -> UserError:
+    """What a failed write means to a person; `then` says how to go on once there is room."""
+    if is_full(error):
         return UserError(
             f"{folder}: {os.strerror(error.errno or 0)}: nothing unfinished has a final name; make "
-            "room, then run the same command again: it takes up the finished parts"
+            f"room, then {then}"
         )
     return UserError(f"{folder}: cannot write: {error.strerror or error}")

@@ -190,8 +190,13 @@ def train(
     locality: str | None = typer.Option(
         None, help="pages: read shards larger than memory page by page. [default: none]"
     ),
-    init: Path | None = typer.Option(
-        None, help="Start from these weights: a run's directory or a file."
+    init: str | None = typer.Option(
+        None, help="Start from these weights: a run's directory, a file, or torchvision:resnet152."
+    ),
+    loss: str | None = typer.Option(
+        None,
+        help="Of stage rep: cross-entropy, balanced-softmax, logit-adjustment or ldam-drw. "
+        "[default: cross-entropy]",
     ),
     resume: bool = typer.Option(False, "--resume", help="Go on with a run that was stopped."),
     epochs: int | None = typer.Option(None, help="Instead of the recipe's."),
@@ -216,6 +221,7 @@ def train(
             locality=locality,
             run=run,
             init=init,
+            loss=loss,
             resume=resume,
             epochs=epochs,
             settings=tuple(settings or ()),
@@ -234,6 +240,49 @@ def evaluate(
     from fasttail import stages
 
     stages.evaluate(run, split)
+
+
+@app.command(
+    epilog="Examples: fasttail export --run runs/demo --method tau --to onnx;  "
+    "fasttail export --to state --out classifier.safetensors"
+)
+def export(
+    run: Path | None = typer.Option(
+        None, "--run", "--run-dir", help="The run's directory. [default: the only one in runs/]"
+    ),
+    method: str | None = typer.Option(
+        None, help="Which head: joint, crt, lws, tau, ncm, ... [default: the best on val]"
+    ),
+    to: str = typer.Option("state", help="state (safetensors), pt2 or onnx."),
+    out: Path | None = typer.Option(None, help="The file. [default: RUN/exports/METHOD.*]"),
+) -> None:
+    """Write a run's classifier to one file: names, normalisation and the folded head inside."""
+    from fasttail.export.command import export
+
+    export(run, method, to, out)
+
+
+@app.command(
+    epilog="Examples: fasttail predict --run runs/demo photos/;  "
+    "find photos -name '*.jpg' | fasttail predict --model tau.onnx --json -"
+)
+def predict(
+    images: list[str] = typer.Argument(
+        ..., help="Files, folders (with all below them), or - for paths on stdin."
+    ),
+    run: Path | None = typer.Option(
+        None, "--run", "--run-dir", help="The run's directory. [default: the only one in runs/]"
+    ),
+    method: str | None = typer.Option(None, help="Which head. [default: the best on val]"),
+    model: Path | None = typer.Option(None, help="An exported file (state or onnx) instead."),
+    topk: int = typer.Option(5, help="How many classes of each image."),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object a line."),
+) -> None:
+    """Name what is on images. Exit code 1 if some of them could not be read."""
+    from fasttail.export.predict import predict
+
+    bad = predict(images, run=run, method=method, model=model, topk=topk, as_json=as_json)
+    raise typer.Exit(1 if bad else 0)
 
 
 @app.command(epilog="Example: fasttail inspect shards/places-lt")

@@ -88,6 +88,22 @@ def _cpu_has_bf16() -> bool:
 
 
 @contextmanager
+def out_of_memory_explained(batch_size: int, px: int, remedy: str) -> Iterator[None]:
+    """Turns running out of memory, on the device or the host, into a `UserError` that says what was
+    tried: `batch_size` images of `px` pixels a process; `remedy` is what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        host = isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
+        if not (host or isinstance(error, torch.OutOfMemoryError)):
+            raise
+        where = "this machine's memory" if host else "the GPU's memory"
+        raise UserError(
+            f"{batch_size} images of {px} px at a time a process do not fit into {where}: {remedy}"
+        ) from None
+
+
+@contextmanager
 def process_group(world: World, device: torch.device) -> Iterator[None]:
     """Connects the processes of a torchrun job for the block; does nothing for a single one."""
     if world.size == 1:

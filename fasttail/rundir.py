@@ -147,12 +147,13 @@ def open_run(directory: Path) -> Run:
 
 @contextmanager
 def discarded_if_refused(run: Run, *, new: bool) -> Iterator[None]:
-    """Takes a `new` run's directory away again if the block ends in a `UserError` before the first
-    line of the log: the mistake mended, the same command works as it stands."""
+    """Takes a `new` run's directory away again if the block ends in a `UserError` before anything
+    was trained: the mistake mended, the same command works as it stands."""
     try:
         yield
     except UserError:
-        if new and not (run.log_path.exists() and run.log_path.stat().st_size):
+        trained = run.log_path.exists() and '"kind": "train"' in run.log_path.read_text()
+        if new and not trained and not run.checkpoints_dir.exists():
             shutil.rmtree(run.dir)
         raise
 

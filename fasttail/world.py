@@ -1,19 +1,24 @@
-"""Which process this is among how many: the only reader of RANK, LOCAL_RANK and WORLD_SIZE."""
+"""Which process this is among how many: the only reader of what torchrun and Slurm set."""
 
 import os
 from dataclasses import dataclass
 
 from fasttail.errors import UserError
 
+PLACES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+
 
 @dataclass(frozen=True)
 class World:
-    """One process's place in the job. `rank` counts over all nodes, `local_rank` within a node."""
+    """One process's place in the job. `rank` counts over all nodes, `local_rank` within a node;
+    `restarts` is how often torchrun has started the processes again, or Slurm the job."""
 
     rank: int = 0
     local_rank: int = 0
     size: int = 1
     local_size: int = 1
+    restarts: int = 0
 
     def __post_init__(self) -> None:
         if not (0 <= self.rank < self.size and 0 <= self.local_rank < self.local_size):
@@ -39,6 +44,9 @@ class World:
                 local_rank=int(os.environ.get("LOCAL_RANK", "0")),
                 size=int(os.environ.get("WORLD_SIZE", "1")),
                 local_size=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+                restarts=sum(int(os.environ.get(name, "0")) for name in RESTARTS),
             )
         except ValueError as error:
-            raise UserError(f"RANK, LOCAL_RANK, WORLD_SIZE: {error}: start with torchrun") from None
+            raise UserError(
+                f"{', '.join((*PLACES, *RESTARTS))}: {error}: start with torchrun"
+            ) from None

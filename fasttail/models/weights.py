@@ -24,7 +24,12 @@ from fasttail.models.recognizer import Recognizer
 
 WRAPPERS = ("state_dict_best", "state_dict", "model")
 # What the authors' files have beside tensors (accuracies): plain data, rebuilt without any code.
-PLAIN_NUMPY = [np._core.multiarray.scalar, np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType]
+PLAIN_NUMPY = [
+    np.float64(0).__reduce__()[0],
+    np.dtype,
+    np.dtypes.Float64DType,
+    np.dtypes.Float32DType,
+]
 CLASSIFIER_PREFIXES = ("classifier.fc.", "classifier.", "fc.", "linear.")
 
 

@@ -10,7 +10,7 @@ from fasttail.compute import Compute, pick, process_group
 from fasttail.config import TrainConfig
 from fasttail.console import Reporter
 from fasttail.errors import UserError, unknown
-from fasttail.models.weights import load_into
+from fasttail.models.weights import Loaded, load_into
 from fasttail.plan import samplers
 from fasttail.plans import train_epochs, train_view
 from fasttail.rundir import Run
@@ -19,6 +19,7 @@ from fasttail.shards.command import shards_root
 from fasttail.stages.options import TrainOptions, configure
 from fasttail.train import rep
 from fasttail.train.checkpoint import save_weights
+from fasttail.train.losses import LOSSES
 from fasttail.world import World
 
 
@@ -66,6 +67,8 @@ def computing(run: Run, world: World) -> Iterator[Compute]:
 
 
 def new_run(options: TrainOptions, world: World) -> Run:
+    """Makes the run's directory; or, in a job that torchrun or Slurm has started again, opens the
+    one that was made the first time."""
     opened = shards.open(shards_dir(options.dataset, options.shards))
     split = opened.split("train")
     image_px = int(max(split.heights_N.max(), split.widths_N.max()))
@@ -74,6 +77,8 @@ def new_run(options: TrainOptions, world: World) -> Run:
     _check_fit(config, opened, world)
     name = f"{opened.dir.name}-{config.model.backbone}-{config.sampler.replace(':', '-')}"
     directory = options.run or rundir.RUNS / name
+    if world.restarts and (directory / "run.json").is_file():
+        return _same_run(directory, config)
     if not world.is_main:
         return rundir.wait_for(directory)
     return rundir.create(
@@ -86,10 +91,19 @@ def new_run(options: TrainOptions, world: World) -> Run:
     )
 
 
+def _same_run(directory: Path, config: TrainConfig) -> Run:
+    run = rundir.open_run(directory)
+    if run.config != config:
+        raise UserError(f"{directory}: the run there was begun with another configuration")
+    return run
+
+
 def _check_fit(config: TrainConfig, opened: Shards, world: World) -> None:
     """Names and sizes that would fail later are refused before there is a run directory."""
     split = opened.split("train")
     models.check_name(config.model.backbone)
+    if config.loss.name not in LOSSES:
+        raise unknown("loss", config.loss.name, LOSSES)
     if config.data.engine not in engines.names():
         raise unknown("engine", config.data.engine, engines.names())
     samplers.parse(config.sampler, config.optim.epochs)
@@ -110,19 +124,23 @@ def _check_fit(config: TrainConfig, opened: Shards, world: World) -> None:
     )(0)
 
 
-def initial_model(run: Run, init: Path, reporter: Reporter) -> models.Recognizer:
-    model = models.build(run.config.model.backbone, len(run.class_names))
-    reporter.say(f"--init {init}: {load_into(model, init)}")
-    return model
+def initial_model(run: Run, init: str, reporter: Reporter) -> tuple[models.Recognizer, Loaded]:
+    """A run's model with the weights of `--init`, and how they met it."""
+    model = rep.new_model(run)
+    loaded = load_into(model, init)
+    reporter.say(f"--init {init}: {loaded}")
+    return model, loaded
 
 
-def run_from(options: TrainOptions, init: Path, world: World, reporter: Reporter) -> Run:
+def run_from(options: TrainOptions, init: str, world: World, reporter: Reporter) -> Run:
     """A new run whose stage 1 is somebody else's: another run's, or a file of weights."""
-    if (init / "run.json").is_file():
-        before = rundir.open_run(init)
-        directory = options.run or rundir.RUNS / f"{init.name}-cls"
+    if Path(init, "run.json").is_file():
+        before = rundir.open_run(Path(init))
+        directory = options.run or rundir.RUNS / f"{before.dir.name}-cls"
         if not world.is_main:
             return rundir.wait_for(directory, "model.safetensors")
+        if not before.model_path.exists():
+            raise UserError(f"{init}: stage 1 has not ended there")
         run = rundir.create(
             directory,
             before.config,
@@ -131,13 +149,17 @@ def run_from(options: TrainOptions, init: Path, world: World, reporter: Reporter
             dataset=before.dataset,
             class_names=before.class_names,
         )
-        if not before.model_path.exists():
-            raise UserError(f"{init}: stage 1 has not ended there")
         shutil.copyfile(before.model_path, run.model_path)
         return run
     run = new_run(options, world)
     if not world.is_main:
         return rundir.wait_for(run.dir, "model.safetensors")
-    model = initial_model(run, init, reporter)
+    with rundir.discarded_if_refused(run, new=True):
+        model, loaded = initial_model(run, init, reporter)
+        if not loaded.has_classifier:
+            raise UserError(
+                f"--init {init}: no classifier of {len(run.class_names)} classes in it, which "
+                "stage 2 starts from: train one with --stage rep --init"
+            )
     save_weights(run.model_path, model.state_dict(), rep.about_model(run))
     return run

@@ -25,7 +25,8 @@ class TrainOptions:
     run: Path | None = None
     draws: str | None = None
     locality: str | None = None
-    init: Path | None = None
+    init: str | None = None
+    loss: str | None = None
     resume: bool = False
     epochs: int | None = None
     settings: Sequence[str] = ()
@@ -45,6 +46,7 @@ def configure(options: TrainOptions, config: TrainConfig) -> TrainConfig:
         "data.locality": options.locality,
         "draws": options.draws,
         "protocol": options.protocol,
+        "loss.name": options.loss,
     }
     for key, value in said.items():
         if value is not None:

@@ -17,8 +17,8 @@ def announce(run: Run, opened: Shards, compute: Compute, world: World, reporter:
     reporter.say(
         f"{run.dir}: {run.dataset}, {counts_C.sum():,} training images in {len(counts_C):,} "
         f"classes ({counts_C.max():,} to {counts_C.min():,}); {run.config.model.backbone}, "
-        f"{run.config.sampler} sampler, {optim.epochs} epochs of {optim.batch_size} images a step "
-        f"on {world.size} x {compute.device.type} in {str(compute.dtype).removeprefix('torch.')}"
+        f"{run.config.sampler} sampler, {run.config.loss.name}, {optim.epochs} epochs of "
+        f"{optim.batch_size} images a step on {world.size} x {compute.device.type} in {str(compute.dtype).removeprefix('torch.')}"
     )
     if run.config.data.engine == "auto":
         reporter.say("engine {}: {}".format(*choose(opened.split("train"), compute.device)))

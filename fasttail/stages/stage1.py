@@ -1,9 +1,11 @@
 """`fasttail train --stage rep`."""
 
-from fasttail import classify, rundir
+from fasttail import atomic, classify, models, rundir
 from fasttail.classify import Stage
+from fasttail.compute import Compute, out_of_memory_explained
 from fasttail.console import Reporter
 from fasttail.rundir import Run
+from fasttail.shards import Shards
 from fasttail.stages.begin import computing, initial_model, new_run, shards_of
 from fasttail.stages.options import TrainOptions, refuse_changes
 from fasttail.stages.show import announce, show
@@ -13,15 +15,19 @@ from fasttail.world import World
 
 
 def train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
-    """Makes or opens the run, trains stage 1 and scores its joint classifier."""
+    """Makes or opens the run, trains stage 1 and scores its joint classifier.
+
+    A job that torchrun or Slurm has started again goes on where it was, like one with `--resume`.
+    """
     if options.resume:
         run = rundir.open_run(options.run or rundir.only_run())
         refuse_changes(options, run)
     else:
         run = new_run(options, world)
     opened = shards_of(run)
+    resume = options.resume or world.restarts > 0
     with (
-        rundir.discarded_if_refused(run, new=not options.resume and world.is_main),
+        rundir.discarded_if_refused(run, new=not resume and world.is_main),
         computing(run, world) as compute,
     ):
         announce(run, opened, compute, world, reporter)
@@ -29,21 +35,12 @@ def train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
             reporter.say(f"{run.dir}: stage 1 has ended here before")
             model = rep.load_model(run, compute)
         else:
-            init = initial_model(run, options.init, reporter) if options.init else None
+            init = initial_model(run, options.init, reporter)[0] if options.init else None
             try:
-                model = rep.train(
-                    run,
-                    opened,
-                    world=world,
-                    compute=compute,
-                    reporter=reporter,
-                    resume=options.resume,
-                    init=init,
-                )
+                model = _train(run, opened, world, compute, reporter, resume, init)
             except Preempted:
                 reporter.say(
-                    "asked to leave, and the checkpoint is written: go on with "
-                    f"fasttail train --stage rep --run {run.dir} --resume"
+                    f"asked to leave, and the checkpoint is written: go on with {_go_on(run)}"
                 )
                 return run
         stage = Stage(run, model, opened, world, compute, reporter)
@@ -51,3 +48,41 @@ def train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
         show(rows, run, world, reporter)
     reporter.say(f"stage 2: fasttail train --stage cls --run {run.dir}")
     return run
+
+
+def _train(
+    run: Run,
+    opened: Shards,
+    world: World,
+    compute: Compute,
+    reporter: Reporter,
+    resume: bool,
+    init: models.Recognizer | None,
+) -> models.Recognizer:
+    """The training, with what may happen to a machine put into words."""
+    optim = run.config.optim
+    with out_of_memory_explained(
+        optim.batch_size // world.size // optim.accumulate,
+        run.config.data.px,
+        f"--set optim.accumulate={2 * optim.accumulate} takes half as many at a time and trains "
+        f"the same, --set optim.batch_size={max(optim.batch_size // 2, 1)} lowers the learning "
+        "rate too",
+    ):
+        try:
+            return rep.train(
+                run,
+                opened,
+                world=world,
+                compute=compute,
+                reporter=reporter,
+                resume=resume,
+                init=init,
+            )
+        except OSError as error:
+            if not atomic.is_full(error):
+                raise
+            raise atomic.explain(error, run.dir, f"go on with {_go_on(run)}") from None
+
+
+def _go_on(run: Run) -> str:
+    return f"fasttail train --stage rep --run {run.dir} --resume"

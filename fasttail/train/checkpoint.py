@@ -5,6 +5,7 @@ The weights carry the position they belong to, so that a kill between the two is
 whose positions agree is the one to go on from, and the pair before is kept until then.
 """
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,10 +14,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from fasttail.atomic import whole_path
+from fasttail.atomic import whole_file
 from fasttail.errors import UserError
 
 FORMAT = "fasttail-1"
@@ -33,8 +34,9 @@ class Position:
 def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Writes tensors with a description, atomically."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with whole_path(path) as temporary:
-        save_file(whole, temporary, {"format": FORMAT, "about": json.dumps(about)})
+    # Written by us rather than by the libraries, whose own errors don't tell a full disk.
+    with whole_file(path) as file:
+        file.write(save(whole, {"format": FORMAT, "about": json.dumps(about)}))
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -61,9 +63,11 @@ class Checkpoints:
     """The resumable state of a training in a directory: two slots, written in turn.
 
     Two slots, because a checkpoint is two files: while one slot is written, the other is whole.
+    Beside them are weights alone: `best.safetensors`, and those of epochs that are kept for good.
     """
 
     SLOTS = ("a", "b")
+    BEST = "best.safetensors"
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -73,14 +77,21 @@ class Checkpoints:
         """Writes the weights and the rest of the state for this position."""
         self.directory.mkdir(parents=True, exist_ok=True)
         slot = self.SLOTS[self._next]
-        with whole_path(self.directory / f"{slot}.state.pt") as temporary:
-            torch.save({**state, "position": asdict(position)}, temporary)
+        packed = io.BytesIO()
+        torch.save({**state, "position": asdict(position)}, packed)
+        with whole_file(self.directory / f"{slot}.state.pt") as file:
+            file.write(packed.getbuffer())
         save_weights(
             self.directory / f"{slot}.safetensors",
             model.state_dict(),
             {"position": asdict(position)},
         )
         self._next = 1 - self._next
+
+    def keep(self, name: str, model: torch.nn.Module, about: Mapping[str, Any]) -> None:
+        """Writes the weights alone under a name of their own."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        save_weights(self.directory / name, model.state_dict(), about)
 
     def latest(self) -> tuple[Position, dict[str, Tensor], dict[str, Any]] | None:
         """The furthest whole checkpoint: position, weights and the rest; None if there is none."""

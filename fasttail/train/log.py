@@ -2,26 +2,44 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from fasttail.errors import UserError
+
+
+class NonFiniteLoss(UserError):
+    """A loss that is not finite: names the step and the samples of its batch."""
 
 
 class RunLog:
     """Appends to log.jsonl and to TensorBoard's events; on processes but the main one, does
     nothing.
 
-    Every line has `time` (Unix seconds) and `kind`.
+    Every line has `time` (Unix seconds) and `kind`. `without_tensorboard` is called where the
+    events were wanted and the package is not there.
     """
 
-    def __init__(self, path: Path, *, enabled: bool, tensorboard: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        enabled: bool,
+        tensorboard: bool,
+        without_tensorboard: Callable[[], None],
+    ) -> None:
         self._file = path.open("a", encoding="utf-8") if enabled else None
         self._board = None
         if enabled and tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(path.parent / "tensorboard"))
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                without_tensorboard()
+            else:
+                self._board = SummaryWriter(str(path.parent / "tensorboard"))
 
     def __enter__(self) -> "RunLog":
         return self
@@ -76,24 +94,32 @@ class Meter:
     def __len__(self) -> int:
         return len(self._losses)
 
-    def read(self, last_step: int) -> dict[str, float]:
-        """Mean loss, images/s of this process and the share of time spent waiting for data; then
-        starts anew. `last_step` is the step noted last.
+    def check(self, last_step: int) -> None:
+        """Looks at all losses since the last reading: before weights are kept, so that none are
+        that a broken batch has spoiled. `last_step` is the step noted last.
 
-        Raises `FloatingPointError` naming the step and the sample ids if a loss was not finite.
+        Raises `NonFiniteLoss` naming the step and the sample ids if a loss was not finite.
         """
+        if not self._losses:
+            return
         losses = torch.stack(self._losses).float().cpu()
-        elapsed_s = time.perf_counter() - self._start_s
         bad = torch.nonzero(~torch.isfinite(losses)).flatten()
         if len(bad):
             first = int(bad[0])
-            step = last_step - len(losses) + 1 + first
-            raise FloatingPointError(
-                f"loss is {losses[first].item()} at step {step}; samples of its batch on this "
-                f"process: {self._ids[first].tolist()}"
+            raise NonFiniteLoss(
+                f"loss is {losses[first].item()} at step {last_step - len(losses) + 1 + first}: "
+                "lower the learning rate (--set optim.lr=X), or look at the samples of its batch "
+                f"on this process: {self._ids[first].tolist()}"
             )
+
+    def read(self, last_step: int) -> dict[str, float]:
+        """Mean loss, images/s of this process and the share of time spent waiting for data; then
+        starts anew. Raises as `check` does."""
+        self.check(last_step)
+        loss = torch.stack(self._losses).float().mean().item()
+        elapsed_s = time.perf_counter() - self._start_s
         values = {
-            "loss": losses.mean().item(),
+            "loss": loss,
             "images_per_s": self._images / elapsed_s,
             "waiting_share": self._wait_s / elapsed_s,
         }

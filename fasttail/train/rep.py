@@ -1,6 +1,6 @@
 """Stage 1: a backbone and a joint classifier, with one of the samplers (Kang et al. 2020, sec. 3).
 
-    plan(seed, epoch) -> engine -> augment -> forward, backward, step
+    plan(seed, epoch) -> engine -> Step: augment, forward, backward, update
 
 The whole state is (weights, optimizer, loss scaler, epoch, step): a run that was killed and resumed
 goes on bit for bit as if nothing had happened, since every random choice is in the plan.
@@ -9,30 +9,37 @@ goes on bit for bit as if nothing had happened, since every random choice is in 
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import asdict, dataclass
 
 import torch
-import torch.nn.functional as F
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from fasttail import engines, models
 from fasttail.compute import Compute, share_buffers, wait_for_all
 from fasttail.console import Reporter
-from fasttail.engines.augment import augment
 from fasttail.engines.base import Batch
 from fasttail.errors import UserError
 from fasttail.evaluate.score import score
 from fasttail.evaluate.shots import summarize
 from fasttail.plans import train_epochs, train_view
-from fasttail.rundir import Run
+from fasttail.rundir import Run, provenance
 from fasttail.shards import Shards
 from fasttail.train.checkpoint import Checkpoints, Position, load_weights, save_weights
 from fasttail.train.log import Meter, RunLog
+from fasttail.train.losses import loss_for_epoch
 from fasttail.train.preemption import Preempted, Preemption
 from fasttail.train.schedule import learning_rate
+from fasttail.train.step import Step
 from fasttail.world import World
 
-SAY_EVERY_S = 10.0  # short epochs don't fill the screen
+SAY_EVERY_S = 10.0  # short epochs don't fill the screen, nor the disk
+
+
+@dataclass(frozen=True)
+class Best:
+    """The epoch with the highest accuracy on val so far, in percent over images; epochs from 1."""
+
+    accuracy: float = -1.0
+    epoch: int = 0
 
 
 def train(
@@ -48,9 +55,11 @@ def train(
     """Trains stage 1 of a run and leaves `model.safetensors` there. Returns the model.
 
     With `resume`, goes on from the run's newest checkpoint, if it has one. `init` is a model to
-    start from instead of one with fresh weights. Raises `UserError` if the batch does not fit the
-    split or the world, `FloatingPointError` if a loss is not finite, and `Preempted` when SIGTERM
-    or SIGUSR1 came and the checkpoint is written.
+    start from instead of one with fresh weights. What is kept at the end is the last epoch's model,
+    or under the official protocol that of the best epoch on val.
+
+    Raises `UserError` if the batch does not fit the split or the world, `NonFiniteLoss` if a loss
+    is not finite, and `Preempted` when SIGTERM or SIGUSR1 came and the checkpoint is written.
     """
     config = run.config
     optim = config.optim
@@ -70,61 +79,70 @@ def train(
 
     # ---- model and optimizer ----------------------------------------------------------------
     torch.manual_seed(config.seed)
-    model = init or models.build(config.model.backbone, len(run.class_names))
+    model = init or new_model(run)
     model.freeze_all_but(config.model.trained)
-    compute.place(model)
-    optimizer = torch.optim.SGD(
-        [
-            {"params": _trained(model.backbone), "lr_scale": optim.backbone_lr_scale},
-            {"params": _trained(model.classifier), "lr_scale": 1.0},
-        ],
-        lr=optim.scaled_lr,
-        momentum=optim.momentum,
-        nesterov=optim.nesterov,
-        weight_decay=optim.weight_decay,
-        fused=True,
+    train_step = Step(
+        model,
+        optim=optim,
+        config=config.compute,
+        compute=compute,
+        world=world,
+        mean=shards.meta.mean,
+        std=shards.meta.std,
+        seed=config.seed,
     )
-    scaler = compute.grad_scaler()
+    loss_at = loss_for_epoch(
+        config.loss,
+        split.counts_C,
+        device=compute.device,
+        logit_scale=config.cosine_scale or 1.0,
+        label_smoothing=optim.label_smoothing,
+    )
 
     # ---- where to go on ---------------------------------------------------------------------
     checkpoints = Checkpoints(run.checkpoints_dir)
     position = Position(epoch=0, step=0)
+    best = Best()
     found = checkpoints.latest() if resume else None
     if found is not None:
         position, weights, state = found
         model.load_state_dict(weights)
-        optimizer.load_state_dict(state["optimizer"])
-        scaler.load_state_dict(state["scaler"])
+        train_step.load_state(state)
+        best = Best(**state["best"])
         reporter.say(f"going on at epoch {position.epoch + 1}, step {position.step}")
     wait_for_all(world)
 
-    def save(position: Position) -> None:
+    def save(position: Position) -> float:
         if world.is_main:
-            state = {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
-            checkpoints.save(position, model, state)
+            checkpoints.save(position, model, {**train_step.state(), "best": asdict(best)})
+        return time.monotonic()
 
     # ---- the loop ---------------------------------------------------------------------------
-    network = _distributed(model, compute, world)
-    forward = torch.compile(network) if config.compute.compile else network
-    mean, std = shards.meta.mean, shards.meta.std
     meter = Meter()
     save_every_s = 60 * config.compute.checkpoint_every_min
     saved_s = said_s = time.monotonic()
-    best = float("-inf")
-    best_epoch = None
     with (
         closing(
             engines.make(
                 config.data.engine, split, device=compute.device, threads=config.data.threads
             )
         ) as engine,
-        RunLog(run.log_path, enabled=world.is_main, tensorboard=config.compute.tensorboard) as log,
+        RunLog(
+            run.log_path,
+            enabled=world.is_main,
+            tensorboard=config.compute.tensorboard,
+            without_tensorboard=lambda: reporter.say(
+                "no TensorBoard events: tensorboard is not installed; log.jsonl has the numbers"
+            ),
+        ) as log,
         reporter.progress("stage 1", optim.epochs * steps_per_epoch) as bar,
         Preemption() as preemption,
     ):
+        log.write("start", provenance=provenance(), config=config.model_dump(mode="json"))
         bar.advance(position.epoch * steps_per_epoch + position.step)
         for epoch in range(position.epoch, optim.epochs):
             model.train()
+            loss_of = loss_at(epoch / optim.epochs)
             start = position.step if epoch == position.epoch else 0
             plan = epoch_plan(epoch)
             meter.start()
@@ -132,22 +150,7 @@ def train(
                 for step, (batch, wait_s) in enumerate(_timed(batches), start):
                     global_step = epoch * steps_per_epoch + step
                     lr = learning_rate(global_step, steps_per_epoch, optim, config.protocol)
-                    for group in optimizer.param_groups:
-                        group["lr"] = lr * group["lr_scale"]
-
-                    images = augment(
-                        batch, mean=mean, std=std, dtype=compute.dtype, device=compute.device
-                    )
-                    labels_B = batch.labels_B.to(compute.device, non_blocking=True)
-                    with compute.autocast():
-                        logits_BC = forward(images)
-                        loss = F.cross_entropy(
-                            logits_BC, labels_B, label_smoothing=optim.label_smoothing
-                        )
-                    optimizer.zero_grad(set_to_none=True)
-                    scaler.scale(loss).backward()
-                    scaler.step(optimizer)
-                    scaler.update()
+                    loss = train_step(batch, loss_of, lr=lr, step=global_step)
 
                     meter.add(loss, batch.ids_B, wait_s)
                     look = len(meter) == config.compute.log_every or step + 1 == steps_per_epoch
@@ -158,15 +161,15 @@ def train(
                     bar.advance()
                     leave = preemption.asked(world, compute, agree=look)
                     if leave or time.monotonic() - saved_s > save_every_s:
-                        save(Position(epoch, step + 1))
-                        saved_s = time.monotonic()
+                        meter.check(global_step)
+                        saved_s = save(Position(epoch, step + 1))
                     if leave:
                         raise Preempted
             share_buffers(model, world)
-            save(Position(epoch + 1, 0))
-            saved_s = time.monotonic()
 
             if "val" in shards.split_names and (epoch + 1) % config.validate_every == 0:
+                if time.monotonic() - saved_s > SAY_EVERY_S:
+                    saved_s = save(Position(epoch, steps_per_epoch))
                 tally = score(model, shards, "val", config=config, compute=compute, world=world)
                 row = summarize(tally, split.counts_C, config.shots)
                 log.write("val", epoch=epoch, **row)
@@ -176,18 +179,37 @@ def train(
                         f"epoch {epoch + 1}/{optim.epochs}: val accuracy {row['all_micro']:.1f} % "
                         f"over images, {row['all_macro']:.1f} % over classes"
                     )
-                if row["all_micro"] > best:
-                    best, best_epoch = row["all_micro"], epoch + 1
+                if row["all_micro"] > best.accuracy:
+                    best = Best(row["all_micro"], epoch + 1)
+                    if world.is_main:
+                        checkpoints.keep(Checkpoints.BEST, model, asdict(best))
+            if world.is_main and _is_kept(epoch + 1, config.compute.keep_every):
+                name = f"epoch-{epoch + 1:04d}.safetensors"
+                checkpoints.keep(name, model, {**about_model(run), "epoch": epoch + 1})
+            saved_s = save(Position(epoch + 1, 0))
 
     # ---- what stays -------------------------------------------------------------------------
-    if best_epoch is not None:
+    wait_for_all(world)
+    if best.epoch:
+        keeps_best = config.protocol == "official"
         reporter.say(
-            f"best epoch on val: {best_epoch} with {best:.1f} %; the last epoch's model is kept"
+            f"best epoch on val: {best.epoch} with {best.accuracy:.1f} %; "
+            f"the {'best' if keeps_best else 'last'} epoch's model is kept"
         )
+        if keeps_best:
+            model.load_state_dict(load_weights(run.checkpoints_dir / Checkpoints.BEST)[0])
     if world.is_main:
         save_weights(run.model_path, model.state_dict(), about_model(run))
     wait_for_all(world)
     return model
+
+
+def new_model(run: Run) -> models.Recognizer:
+    """A model of a run's architecture, with fresh weights."""
+    config = run.config
+    return models.build(
+        config.model.backbone, len(run.class_names), cosine_scale=config.cosine_scale
+    )
 
 
 def about_model(run: Run) -> dict[str, str | int]:
@@ -207,21 +229,14 @@ def load_model(run: Run, compute: Compute) -> models.Recognizer:
             f"go on with fasttail train --stage rep --run {run.dir} --resume"
         )
     weights, _ = load_weights(run.model_path)
-    model = models.build(run.config.model.backbone, len(run.class_names))
+    model = new_model(run)
     model.load_state_dict(weights)
     compute.place(model)
     return model
 
 
-def _trained(module: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in module.parameters() if parameter.requires_grad]
-
-
-def _distributed(model: nn.Module, compute: Compute, world: World) -> nn.Module:
-    if world.size == 1:
-        return model
-    device_ids = [compute.device.index] if compute.device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=device_ids)
+def _is_kept(epoch: int, keep_every: int) -> bool:
+    return keep_every > 0 and epoch % keep_every == 0
 
 
 def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:

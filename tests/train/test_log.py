@@ -1,17 +1,18 @@
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from fasttail.train.log import Meter, RunLog
+from fasttail.train.log import Meter, NonFiniteLoss, RunLog
 
 
 def test_a_loss_that_is_not_finite_names_its_step_and_samples() -> None:
     meter = Meter()
     for step, loss in enumerate([1.0, 0.5, float("nan"), 2.0]):
         meter.add(torch.tensor(loss), torch.tensor([10 * step, 10 * step + 1]), wait_s=0.0)
-    with pytest.raises(FloatingPointError, match=r"nan at step 102;.*\[20, 21\]"):
+    with pytest.raises(NonFiniteLoss, match=r"nan at step 102: .*\[20, 21\]"):
         meter.read(last_step=103)
 
 
@@ -27,7 +28,7 @@ def test_the_meter_starts_anew_after_each_reading() -> None:
 def test_every_line_of_the_log_is_an_object(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     for _ in range(2):  # a resumed run goes on writing
-        with RunLog(path, enabled=True, tensorboard=False) as log:
+        with RunLog(path, enabled=True, tensorboard=False, without_tensorboard=list) as log:
             log.write("note", text="a")
             log.scalars("train", 3, loss=0.5)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -36,6 +37,24 @@ def test_every_line_of_the_log_is_an_object(tmp_path: Path) -> None:
 
 
 def test_processes_but_the_main_one_write_nothing(tmp_path: Path) -> None:
-    with RunLog(tmp_path / "log.jsonl", enabled=False, tensorboard=True) as log:
+    with RunLog(
+        tmp_path / "log.jsonl", enabled=False, tensorboard=True, without_tensorboard=list
+    ) as log:
         log.scalars("train", 3, loss=0.5)
     assert not list(tmp_path.iterdir())
+
+
+def test_without_tensorboard_the_log_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    said = []
+    with RunLog(
+        tmp_path / "log.jsonl",
+        enabled=True,
+        tensorboard=True,
+        without_tensorboard=lambda: said.append("missing"),
+    ) as log:
+        log.scalars("train", 3, loss=0.5)
+    assert said == ["missing"]
+    assert json.loads((tmp_path / "log.jsonl").read_text())["loss"] == 0.5

@@ -1,0 +1,141 @@
+"""One training step, the same for every engine and every training that sees images:
+
+uint8 batch -> augment -> forward, loss, backward (in parts, where memory is short) -> update
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fasttail.compute import Compute
+from fasttail.config import ComputeConfig, OptimConfig
+from fasttail.engines.augment import augment
+from fasttail.engines.base import Batch
+from fasttail.errors import UserError
+from fasttail.models import Recognizer
+from fasttail.plan.random import key
+from fasttail.world import World
+
+LossOfBatch = Callable[[Tensor, Tensor], Tensor]
+
+
+class Step:
+    """Trains a model a batch at a time; holds the optimizer, the loss scaler, DDP and compilation.
+
+    What has no gradients (`Recognizer.freeze_all_but`) is left alone. `mean` and `std` are of
+    pixels scaled to 0..1. Nothing here waits for the device.
+    """
+
+    def __init__(
+        self,
+        model: Recognizer,
+        *,
+        optim: OptimConfig,
+        config: ComputeConfig,
+        compute: Compute,
+        world: World,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        seed: int,
+    ) -> None:
+        if config.sync_batchnorm:
+            if compute.device.type != "cuda":
+                raise UserError("compute.sync_batchnorm needs GPUs: leave it out on the CPU")
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        compute.place(model)
+        self._compute = compute
+        self._mean, self._std = mean, std
+        self._seed = seed
+        self._rank = world.rank
+        self._parts = optim.accumulate
+        self._cuda_graphs = config.cuda_graphs
+        self._optimizer = torch.optim.SGD(
+            [
+                {"params": _trained(model.backbone), "lr_scale": optim.backbone_lr_scale},
+                {"params": _trained(model.classifier), "lr_scale": 1.0},
+            ],
+            lr=optim.scaled_lr,
+            momentum=optim.momentum,
+            nesterov=optim.nesterov,
+            weight_decay=optim.weight_decay,
+            fused=True,
+        )
+        self._scaler = compute.grad_scaler()
+        self._network = _distributed(model, compute, world)
+        self._forward = _compiled(self._network, config, compute)
+
+    def __call__(self, batch: Batch, loss_of: LossOfBatch, *, lr: float, step: int) -> Tensor:
+        """Updates the weights by one batch with learning rate `lr`. `step` counts over the whole
+        training. Returns the batch's mean loss, a scalar that is still on the device."""
+        # Dropout's only state is the step: a resumed run drops what it would have dropped.
+        torch.manual_seed(int(key("step", self._seed, self._rank, step)))
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr * group["lr_scale"]
+        compute = self._compute
+        images_BCHW = augment(
+            batch, mean=self._mean, std=self._std, dtype=compute.dtype, device=compute.device
+        )
+        labels_B = batch.labels_B.to(compute.device, non_blocking=True)
+        total = torch.zeros((), device=compute.device)
+        parts = list(zip(images_BCHW.chunk(self._parts), labels_B.chunk(self._parts), strict=True))
+        for number, (part_BCHW, part_labels_B) in enumerate(parts, start=1):
+            last = number == len(parts)
+            with self._exchanging_gradients(last):
+                if self._cuda_graphs:
+                    torch.compiler.cudagraph_mark_step_begin()
+                with compute.autocast():
+                    loss = loss_of(self._forward(part_BCHW), part_labels_B)
+                loss = loss * (len(part_labels_B) / len(labels_B))
+                self._scaler.scale(loss).backward()
+            total += loss.detach()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
+        return total
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint needs beside the weights."""
+        return {"optimizer": self._optimizer.state_dict(), "scaler": self._scaler.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state` gave."""
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+
+    def _exchanging_gradients(self, last: bool) -> Any:
+        """Gradients are summed over the processes once a step, with the last part."""
+        if last or not isinstance(self._network, DistributedDataParallel):
+            return nullcontext()
+        return self._network.no_sync()
+
+
+def _trained(module: nn.Module) -> Sequence[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def _distributed(model: nn.Module, compute: Compute, world: World) -> nn.Module:
+    if world.size == 1:
+        return model
+    device_ids = [compute.device.index] if compute.device.type == "cuda" else None
+    # BatchNorm's running statistics are shared once an epoch, by `share_buffers`: no forward waits
+    # for them.
+    return DistributedDataParallel(
+        model, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
+    )
+
+
+def _compiled(network: nn.Module, config: ComputeConfig, compute: Compute) -> Callable[..., Tensor]:
+    """The forward pass as configured. CUDA graphs are torch.compile's: it copies inputs into the
+    graphs' memory and records one for each shape."""
+    if config.cuda_graphs and compute.device.type != "cuda":
+        raise UserError("compute.cuda_graphs needs a GPU: leave it out on the CPU")
+    if config.compile:
+        mode = "reduce-overhead" if config.cuda_graphs else "default"
+        return torch.compile(network, mode=mode)
+    if config.cuda_graphs:
+        return torch.compile(network, backend="cudagraphs")
+    return network
