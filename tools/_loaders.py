@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import _peers
 import numpy as np
 import psutil
 
 OUT = 224
-Epoch = Callable[[int], Iterator[Any]]  # epoch number -> batches
 
 
 class Setup:
@@ -38,6 +38,21 @@ class Setup:
         self.files = [Path(name) for name in made["files"]]
         # Sample i shows image i modulo the number of files.
         self.image_N = np.arange(len(self.labels_N)) % len(self.files)
+
+    def job(self) -> _peers.Job:
+        """What fasttail's peers are to load."""
+        weights_N = (1 / self.counts_C)[self.labels_N] if self.balanced else None
+        return _peers.Job(
+            files=self.files,
+            image_N=self.image_N,
+            labels_N=self.labels_N,
+            px=OUT,
+            batch=self.batch,
+            steps=self.steps,
+            threads=self.threads,
+            device=self.device,
+            weights_N=weights_N,
+        )
 
 
 class Repeated:
@@ -90,8 +105,8 @@ def plan_of(setup: Setup, split: Repeated, epoch: int) -> FirstSteps:
     return FirstSteps(plan, setup.steps)
 
 
-def fasttail_engine(name: str) -> Callable[[Setup], Epoch]:
-    def start(setup: Setup) -> Epoch:
+def fasttail_engine(name: str) -> Callable[[Setup], _peers.Epoch]:
+    def start(setup: Setup) -> _peers.Epoch:
         import torch
 
         from fasttail import engines
@@ -104,7 +119,7 @@ def fasttail_engine(name: str) -> Callable[[Setup], Epoch]:
     return start
 
 
-def limit(setup: Setup) -> Epoch:
+def limit(setup: Setup) -> _peers.Epoch:
     """Region decode alone: each region goes as it is into memory of its own size."""
     from fasttail import kernels
 
@@ -146,156 +161,30 @@ def limit(setup: Setup) -> Epoch:
     return epoch
 
 
-class Files:
-    """A torch data set of JPEG files with their labels; `load` makes the image."""
-
-    def __init__(self, setup: Setup, load: Callable[[Path], Any]) -> None:
-        self.setup, self.load = setup, load
-
-    def __len__(self) -> int:
-        return len(self.setup.labels_N)
-
-    def __getitem__(self, i: int) -> tuple[Any, int]:
-        path = self.setup.files[self.setup.image_N[i]]
-        return self.load(path), int(self.setup.labels_N[i])
+def peer(make: Callable[[_peers.Job], _peers.Epoch]) -> Callable[[Setup], _peers.Epoch]:
+    return lambda setup: make(setup.job())
 
 
-def torch_loader(setup: Setup, load: Callable[[Path], Any]) -> Epoch:
-    import torch
-    from torch.utils.data import DataLoader, RandomSampler, WeightedRandomSampler
-
-    count = setup.steps * setup.batch
-    data: Any = Files(setup, load)
-    if setup.balanced:
-        weights: Any = torch.from_numpy((1 / setup.counts_C)[setup.labels_N])
-        sampler: Any = WeightedRandomSampler(weights, count)
-    else:
-        sampler = RandomSampler(data, num_samples=count)
-    loader = DataLoader(
-        data,
-        batch_size=setup.batch,
-        sampler=sampler,
-        num_workers=setup.threads,
-        persistent_workers=True,
-    )
-    return lambda epoch: iter(loader)
-
-
-def pil(setup: Setup) -> Epoch:
-    from PIL import Image
-    from torchvision import transforms
-
-    change = transforms.Compose(
-        [
-            transforms.RandomResizedCrop(OUT),
-            transforms.RandomHorizontalFlip(),
-            transforms.PILToTensor(),
-        ]
-    )
-    return torch_loader(setup, lambda path: change(Image.open(path).convert("RGB")))
-
-
-def torchvision(setup: Setup) -> Epoch:
-    import warnings
-
-    import torch
-    from torchvision.io import ImageReadMode, decode_jpeg, read_file
-    from torchvision.transforms import v2
-
-    warnings.simplefilter("ignore", DeprecationWarning)
-    change = v2.Compose([v2.RandomResizedCrop(OUT, antialias=True), v2.RandomHorizontalFlip()])
-
-    def load(path: Path) -> torch.Tensor:
-        return change(decode_jpeg(read_file(str(path)), mode=ImageReadMode.RGB))
-
-    return torch_loader(setup, load)
-
-
-def stock_ffcv(beton: str) -> Callable[[Setup], Epoch]:
-    def start(setup: Setup) -> Epoch:
-        from ffcv.fields.decoders import IntDecoder, RandomResizedCropRGBImageDecoder
-        from ffcv.loader import Loader, OrderOption
-        from ffcv.transforms import RandomHorizontalFlip, Squeeze, ToTensor
-
+def stock_ffcv(beton: str) -> Callable[[Setup], _peers.Epoch]:
+    def start(setup: Setup) -> _peers.Epoch:
         # The same order as fasttail's, so that both read the same images.
-        split = Repeated(setup)
-        plan = plan_of(setup, split, 0)
+        plan = plan_of(setup, Repeated(setup), 0)
         ids = np.concatenate([plan.batch(step).ids_B for step in range(plan.steps)])
-        loader = Loader(
-            str(setup.work / beton),
-            batch_size=setup.batch,
-            num_workers=setup.threads,
-            order=OrderOption.SEQUENTIAL,
-            indices=list(map(int, setup.image_N[ids])),
-            os_cache=True,
-            drop_last=False,
-            pipelines={
-                "image": [
-                    RandomResizedCropRGBImageDecoder((OUT, OUT)),
-                    RandomHorizontalFlip(),
-                    ToTensor(),
-                ],
-                "label": [IntDecoder(), ToTensor(), Squeeze()],
-            },
-        )
-        return lambda epoch: iter(loader)
+        return _peers.stock_ffcv(setup.job(), setup.work / beton, ids)
 
     return start
 
 
-def plain_dali(setup: Setup) -> Epoch:
-    from nvidia.dali import fn
-    from nvidia.dali.pipeline import Pipeline
-
-    on_gpu = setup.device == "cuda"
-    pipeline = Pipeline(
-        batch_size=setup.batch,
-        num_threads=setup.threads,
-        device_id=0 if on_gpu else None,
-        prefetch_queue_depth=2,
-    )
-    with pipeline:
-        jpegs, labels = fn.readers.file(
-            files=[str(path) for path in setup.files],
-            labels=[0] * len(setup.files),
-            random_shuffle=True,
-            initial_fill=len(setup.files),
-        )
-        decoder = "mixed" if on_gpu else "cpu"
-        cropped: Any = fn.decoders.image_random_crop(
-            jpegs, random_area=[0.08, 1.0], random_aspect_ratio=[3 / 4, 4 / 3], device=decoder
-        )
-        resized: Any = fn.resize(cropped, size=[OUT, OUT], antialias=True)
-        pipeline.set_outputs(fn.flip(resized, horizontal=fn.random.coin_flip()), labels)
-    pipeline.build()
-
-    depth, built = 2, False
-
-    def epoch(number: int) -> Iterator[Any]:
-        # `run` would prefetch the next epoch's batches beyond the end of this one, uncounted.
-        nonlocal built
-        for _ in range(1 if not built else depth):
-            pipeline.schedule_run()  # the very first call schedules `depth`
-        built = True
-        for step in range(setup.steps):
-            yield pipeline.share_outputs()
-            pipeline.release_outputs()
-            if step + depth < setup.steps:
-                pipeline.schedule_run()
-
-    return epoch
-
-
-CONTENDERS: dict[str, Callable[[Setup], Epoch]] = {
+CONTENDERS: dict[str, Callable[[Setup], _peers.Epoch]] = {
     "fasttail ffcv": fasttail_engine("ffcv"),
     "fasttail dali": fasttail_engine("dali"),
     "fasttail reference": fasttail_engine("reference"),
     "region decode alone": limit,
-    "PIL + torchvision + DataLoader": pil,
-    "torchvision decode + v2 + DataLoader": torchvision,
+    "PIL + torchvision + DataLoader": peer(_peers.pil),
+    "torchvision decode + v2 + DataLoader": peer(_peers.torchvision),
     "stock FFCV, same bytes": stock_ffcv("same.beton"),
     "stock FFCV, own writer q90": stock_ffcv("q90.beton"),
-    "plain DALI, readers.file": plain_dali,
+    "plain DALI, readers.file": peer(_peers.plain_dali),
 }
 
 
