@@ -120,7 +120,7 @@ def _read_split(root: Path, folder: Path, number: dict[str, int]) -> SplitIndex:
     def paths() -> Iterator[str]:
         for name, c in number.items():
             if (folder / name).is_dir():
-                for path in _images(f"{base}/{name}"):
+                for path in image_files(f"{base}/{name}"):
                     labels.append(c)
                     yield path[above:]
 
@@ -132,14 +132,15 @@ def _folders(folder: Path) -> list[str]:
     return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
 
 
-def _images(folder: str) -> Iterator[str]:
-    """Image files below a folder, in the order of their names. Hidden files are left out."""
+def image_files(folder: str) -> Iterator[str]:
+    """Image files below a folder, in the order of their names. Hidden files are left out, and links
+    to folders are not followed."""
     entries = sorted(os.scandir(folder), key=lambda e: e.name)
     for entry in entries:
         if entry.name.startswith("."):
             continue
         # Links to folders are not followed: they can lead in circles.
         if entry.is_dir(follow_symlinks=False):
-            yield from _images(entry.path)
+            yield from image_files(entry.path)
         elif entry.name.lower().endswith(IMAGE_SUFFIXES):
             yield entry.path

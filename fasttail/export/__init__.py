@@ -1,0 +1,1 @@
+"""A run's classifier as one file for use elsewhere, and predictions for images."""

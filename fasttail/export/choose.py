@@ -1,0 +1,39 @@
+"""Which of a run's heads is meant."""
+
+import math
+
+from fasttail.classify import METHODS
+from fasttail.errors import UserError, unknown
+from fasttail.rundir import Run
+
+JOINT = "joint"
+
+
+def methods_of(run: Run) -> list[str]:
+    """The heads there are: stage 1's joint classifier, and those kept in the run's `heads`."""
+    kept = {path.stem for path in (run.dir / "heads").glob("*.safetensors")}
+    known = [method for method in METHODS if method in kept]
+    return [JOINT, *known, *sorted(kept.difference(known))]
+
+
+def choose(run: Run, method: str | None) -> str:
+    """`method`, or where none is named the best by mean class accuracy on val. The test split never
+    decides. `UserError` for a method that is not there, or where there is no val to choose on."""
+    there = methods_of(run)
+    if method is not None:
+        if method not in there:
+            raise unknown(f"method of {run.dir}", method, there)
+        return method
+    if there == [JOINT]:
+        return JOINT
+    on_val = {
+        row["method"]: row["all_macro"]
+        for row in run.rows()
+        if row["split"] == "val" and row["method"] in there
+    }
+    if set(on_val) != set(there):
+        raise UserError(
+            f"{run.dir}: which classifier? There is no val to choose on: "
+            f"--method one of {', '.join(there)}"
+        )
+    return max(there, key=lambda name: on_val.get(name, -math.inf))
