@@ -1,0 +1,127 @@
+"""One step on images that a test makes, compared with plain torch."""
+
+from collections.abc import Callable
+
+import plain
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fasttail.compute import Compute
+from fasttail.config import ComputeConfig, OptimConfig
+from fasttail.engines.base import Batch
+from fasttail.errors import UserError
+from fasttail.models import Recognizer
+from fasttail.train.step import Step
+from fasttail.world import World
+
+CPU = Compute(torch.device("cpu"), torch.float32, channels_last=True)
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+OPTIM = OptimConfig(batch_size=12, lr=0.1, lr_batch_size=12, momentum=0.9, weight_decay=0.01)
+
+
+def batches(n: int) -> list[Batch]:
+    torch.manual_seed(5)
+    return [
+        Batch(
+            torch.randint(0, 256, (12, 16, 16, 3), dtype=torch.uint8),
+            torch.randint(0, 4, (12,)),
+            torch.arange(12),
+        )
+        for _ in range(n)
+    ]
+
+
+def recognizer(wrap: Callable[[nn.Module], nn.Module] = lambda module: module) -> Recognizer:
+    torch.manual_seed(1)
+    return Recognizer(wrap(plain.Plain()), nn.Linear(16, 4))
+
+
+def make(model: Recognizer, optim: OptimConfig = OPTIM, **config: object) -> Step:
+    return Step(
+        model,
+        optim=optim,
+        config=ComputeConfig(**config),  # type: ignore[arg-type]
+        compute=CPU,
+        world=World(),
+        mean=MEAN,
+        std=STD,
+        seed=0,
+    )
+
+
+def trained(model: Recognizer, optim: OptimConfig = OPTIM) -> list[torch.Tensor]:
+    step = make(model, optim)
+    for number, batch in enumerate(batches(3)):
+        step(batch, F.cross_entropy, lr=0.1, step=number)
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def test_three_steps_are_those_of_plain_sgd_on_normalised_images() -> None:
+    model = recognizer()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+    losses = []
+    for batch in batches(3):
+        images = (batch.images_BHWC.double() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+        loss = F.cross_entropy(model(images.permute(0, 3, 1, 2).float()), batch.labels_B)
+        losses.append(loss.item())
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+    ours = recognizer()
+    step = make(ours)
+    got = [
+        step(batch, F.cross_entropy, lr=0.1, step=number).item()
+        for number, batch in enumerate(batches(3))
+    ]
+    assert got == pytest.approx(losses, rel=1e-5)
+    for expected, value in zip(model.parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("parts", [2, 5, 12])
+def test_a_batch_taken_in_parts_trains_the_same(parts: int) -> None:
+    whole = trained(recognizer())
+    in_parts = trained(recognizer(), OPTIM.model_copy(update={"accumulate": parts}))
+    for expected, value in zip(whole, in_parts, strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
+    assert not torch.equal(whole[0], recognizer().backbone.conv1.weight)
+
+
+def test_what_dropout_drops_is_a_function_of_the_step() -> None:
+    class Dropped(nn.Module):
+        features_dim = 16
+
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.dropout(self.inner(x), 0.5)
+
+    batch = batches(1)[0]
+
+    def loss(number: int, drawn_before: int) -> float:
+        step = make(recognizer(Dropped))
+        torch.rand(drawn_before)
+        return step(batch, F.cross_entropy, lr=0.1, step=number).item()
+
+    assert loss(7, drawn_before=0) == loss(7, drawn_before=100)
+    assert loss(7, drawn_before=0) != loss(8, drawn_before=0)
+
+
+@pytest.mark.parametrize("what", ["cuda_graphs", "sync_batchnorm"])
+def test_what_only_a_gpu_has_is_refused_on_the_cpu(what: str) -> None:
+    with pytest.raises(UserError, match=f"compute.{what} needs"):
+        make(recognizer(), **{what: True})
+
+
+def test_the_backbones_learning_rate_is_its_share() -> None:
+    before = recognizer().backbone.conv1.weight
+    full = recognizer()
+    trained(full)
+    slow = recognizer()
+    trained(slow, OPTIM.model_copy(update={"backbone_lr_scale": 0.01}))
+    moved = [(model.backbone.conv1.weight - before).norm() for model in (full, slow)]
+    assert 0 < moved[1] < moved[0] / 20
