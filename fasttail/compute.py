@@ -105,8 +105,9 @@ def out_of_memory_explained(batch_size: int, px: int, remedy: str) -> Iterator[N
 
 @contextmanager
 def process_group(world: World, device: torch.device) -> Iterator[None]:
-    """Connects the processes of a torchrun job for the block; does nothing for a single one."""
-    if world.size == 1:
+    """Connects the processes of a torchrun job for the block; does nothing for a single one, and
+    for processes that are connected already (a study holds on to them from run to run)."""
+    if world.size == 1 or dist.is_initialized():
         yield
         return
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
