@@ -53,6 +53,17 @@ class Reporter:
             if row["note"]:
                 self._out.print(f"  {row['method']}: {row['note']}", markup=False)
 
+    def grid(
+        self, header: Sequence[str], rows: Sequence[Sequence[str]], title: str, names: int = 2
+    ) -> None:
+        """A table of texts: `names` columns of names, then numbers."""
+        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+        for place, name in enumerate(header):
+            table.add_column(name, justify="left" if place < names else "right")
+        for row in rows:
+            table.add_row(*map(escape, row))
+        self._out.print(table)
+
     def facts(self, facts: Mapping[str, str], title: str) -> None:
         """Names and what there is to say of each."""
         table = Table(title=title, title_justify="left", title_style="bold", box=None)
