@@ -13,15 +13,13 @@ ROOT = Path(__file__).parents[2]
 SITE = Path(torch.__file__).parents[1]
 
 # What fasttail needs to train, what those packages need themselves, and their metadata's names.
-PRESENT = set(
-    """
+PRESENT = """
     torch torchvision numba typer rich yaml safetensors pydantic
-    numpy PIL llvmlite functorch torchgen triton nvidia cuda sympy mpmath networkx jinja2 markupsafe
+    numpy PIL llvmlite functorch torchgen triton cuda sympy mpmath networkx jinja2 markupsafe
     filelock fsspec typing_extensions typing_inspection annotated_types annotated_doc pydantic_core
     click shellingham markdown_it mdurl pygments setuptools packaging
     pyyaml pillow nvidia_nccl_cu13
-    """.split()
-)
+"""
 ABSENT = ("tensorboard", "sklearn", "psutil", "scipy", "matplotlib", "nvidia.dali", "ffcv", "tqdm")
 CUDA = "nvidia"  # a folder of many packages' parts, DALI's among them
 
@@ -49,11 +47,11 @@ print("trained")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of packages that has only the few."""
     folder = tmp_path_factory.mktemp("site")
+    present = PRESENT.lower().split()
     for path in SITE.iterdir():
         name = path.name.partition("-")[0].partition(".")[0].lower()
-        if name in {present.lower() for present in PRESENT} or path.name.endswith(".libs"):
+        if name in present or path.name.endswith(".libs"):
             (folder / path.name).symlink_to(path)
-    (folder / CUDA).unlink(missing_ok=True)
     (folder / CUDA).mkdir()
     for path in (SITE / CUDA).glob("*"):
         if path.name != "dali":
