@@ -168,7 +168,17 @@ def train(
     sampler: str | None = typer.Option(
         None, help="instance, class, sqrt, progressive or power:Q. [default: the recipe's]"
     ),
-    method: str = typer.Option("all", help="Of stage cls: crt, lws, tau, ncm or all."),
+    method: str = typer.Option(
+        "all",
+        help="Of stage cls: crt, lws, tau, ncm, logit-adjust, balanced-softmax, crt-last-block, "
+        "some with commas between, or all.",
+    ),
+    features: str | None = typer.Option(
+        None, help="Of stage cls: bank, each image once; images, augmented. [default: bank]"
+    ),
+    views: int | None = typer.Option(
+        None, help="Of stage cls: random views of train in the bank. [default: one, not random]"
+    ),
     config: str | None = typer.Option(
         None, help="A recipe: a YAML file or one of configs/ by name. [default: the data set's]"
     ),
@@ -219,6 +229,8 @@ def train(
             protocol=protocol,
             draws=draws,
             locality=locality,
+            features=features,
+            views=views,
             run=run,
             init=init,
             loss=loss,
@@ -240,6 +252,56 @@ def evaluate(
     from fasttail import stages
 
     stages.evaluate(run, split)
+
+
+@app.command(
+    epilog="Examples: fasttail study --dataset cifar10-lt --seeds 3;  "
+    "fasttail study --samplers instance,class --backbones resnet32,resnet56 --epochs 30;  "
+    "torchrun --nproc-per-node 8 -m fasttail study --dataset imagenet-lt"
+)
+def study(
+    samplers: str = typer.Option(
+        "instance,class,sqrt,progressive", help="Stage 1's samplers, with commas between."
+    ),
+    seeds: int = typer.Option(1, help="Runs of each, with the seeds 0, 1, ..."),
+    backbones: str | None = typer.Option(
+        None, help="With commas between. [default: the recipe's one]"
+    ),
+    methods: str = typer.Option("all", help="Heads on each, with commas between, or all."),
+    dataset: str | None = typer.Option(
+        None, help="The data set whose shards to train on. [default: the only one in shards/]"
+    ),
+    shards: Path | None = typer.Option(None, help="The directory of the shards, instead."),
+    config: str | None = typer.Option(
+        None, help="A recipe: a YAML file or one of configs/ by name. [default: the data set's]"
+    ),
+    epochs: int | None = typer.Option(None, help="Of stage 1, instead of the recipe's."),
+    settings: list[str] | None = typer.Option(
+        None, "--set", help="Change one value: section.key=value. May be given again."
+    ),
+    out: Path | None = typer.Option(
+        None, help="The study's directory. [default: studies/ and the shards' name]"
+    ),
+) -> None:
+    """Compare samplers and heads: every head on every sampler's representation, one matrix and its
+    picture. The same command again goes on where it was stopped."""
+    from fasttail.study.asked import StudyOptions
+    from fasttail.study.run import study
+
+    study(
+        StudyOptions(
+            samplers=samplers,
+            seeds=seeds,
+            backbones=backbones,
+            methods=methods,
+            dataset=dataset,
+            shards=shards,
+            config=config,
+            epochs=epochs,
+            settings=tuple(settings or ()),
+            out=out,
+        )
+    )
 
 
 @app.command(

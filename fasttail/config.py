@@ -234,27 +234,63 @@ class TauConfig(Section):
     grid_max: Positive = 2.0
     grid_step: Positive = 0.1
     bias: bool = Field(default=False, description="keep the classifier's bias; the authors drop it")
-    fixed: float = Field(
-        default=1.0, ge=0, description="tau where there is no split to choose it on"
+    choose_on: Literal["auto", "val", "test", "train", "fixed"] = Field(
+        default="auto",
+        description="the split that tau is chosen on; auto: val where there is one, else fixed",
     )
+    choose_by: Literal["macro", "micro"] = Field(
+        default="macro", description="accuracy over classes or over images"
+    )
+    fixed: float = Field(default=1.0, ge=0, description="tau where it is not chosen")
 
 
 class NcmConfig(Section):
     """Nearest class mean: how features are transformed, and what nearest means.
 
     un: as they are; l2n: each scaled to unit length; cl2n: the mean over train taken off, then l2n.
+    dot: the product with means that are not scaled to unit length, by the number of dimensions:
+    what the authors' code calls cosine.
     """
 
     transform: Literal["un", "l2n", "cl2n"] = "cl2n"
-    metric: Literal["l2", "cosine"] = "cosine"
+    metric: Literal["l2", "cosine", "dot"] = "cosine"
 
 
 class ClassifyConfig(Section):
-    """Stage 2: every head is trained on features of the frozen backbone."""
+    """Stage 2: how heads are trained on the frozen backbone, from its features or from images."""
 
-    sampler: str = "class"
-    crt: OptimConfig = OptimConfig(epochs=10)
+    sampler: str = Field(default="class", description="of crt and lws, as for stage 1")
+    features: Literal["bank", "images"] = Field(
+        default="bank",
+        description="bank: trained heads see stored features; images: augmented images each epoch",
+    )
+    views: int = Field(
+        default=0, ge=0, le=1000, description="random views of train in the bank; 0: the fixed one"
+    )
+    bank_device_mib: int = Field(
+        default=4096, ge=0, description="a larger bank stays on disk, and goes to a GPU by batches"
+    )
+    batchnorm: Literal["eval", "train"] = Field(
+        default="eval",
+        description="of the frozen backbone, for features: images; train: its statistics move",
+    )
+    order: Literal["as-stage-1", "official"] = Field(
+        default="as-stage-1", description="of the draws: by `draws`, or as the authors' code"
+    )
+    lr_per: Literal["step", "epoch"] = Field(
+        default="step", description="the cosine's steps; epoch: taken before it, as the authors do"
+    )
+    keep: Literal["last", "best"] = Field(
+        default="last", description="the epoch whose head is kept; best: the best on val"
+    )
+    crt: OptimConfig = Field(
+        default=OptimConfig(epochs=10), description="of balanced-softmax and crt-last-block too"
+    )
     lws: OptimConfig = OptimConfig(epochs=5)
+    block_lr_scale: Positive = Field(
+        default=0.1, description="crt-last-block: the block's learning rate as a share"
+    )
+    adjust_tau: float = Field(default=1.0, ge=0, description="logit-adjust: the prior's weight")
     tau: TauConfig = TauConfig()
     ncm: NcmConfig = NcmConfig()
 
@@ -264,6 +300,9 @@ class ShotsConfig(Section):
 
     many_above: int = Field(default=100, ge=0)
     few_below: int = Field(default=20, ge=0)
+    empty: Literal["none", "zero"] = Field(
+        default="none", description="accuracy of a group without classes; zero: as the authors do"
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> "ShotsConfig":

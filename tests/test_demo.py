@@ -18,8 +18,8 @@ def test_the_demo_shows_every_head_above_joint_on_few_shot_classes(tmp_path: Pat
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "runs/demo/metrics.json").read_text())["rows"]
     test = {row["method"]: row for row in rows if row["split"] == "test"}
-    assert set(test) == {"joint", "crt", "lws", "tau", "ncm"}
-    for method in ("crt", "lws", "tau", "ncm"):
+    assert {"joint", "crt", "lws", "tau", "ncm"} < set(test)
+    for method in set(test) - {"joint"}:
         assert test[method]["few"] > test["joint"]["few"]
         assert method in done.stdout
     assert "runs/demo" in done.stderr

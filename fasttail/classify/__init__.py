@@ -2,14 +2,14 @@
 
 from fasttail.classify.methods import (
     METHODS,
-    Stage,
     joint_head,
     make_heads,
     names,
+    of_these,
     saved_heads,
-    score_everywhere,
-    score_heads,
 )
+from fasttail.classify.scoring import score_everywhere, score_heads
+from fasttail.classify.stage import Stage
 
 __all__ = [
     "METHODS",
@@ -17,6 +17,7 @@ __all__ = [
     "joint_head",
     "make_heads",
     "names",
+    "of_these",
     "saved_heads",
     "score_everywhere",
     "score_heads",

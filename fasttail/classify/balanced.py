@@ -1,70 +1,93 @@
-"""Training on the feature bank with balanced draws: what cRT and LWS have in common."""
+"""Training a classifier on the feature bank (section 4.1 of the paper: cRT; 4.4: LWS)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
+import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from fasttail.classify.features import Features
-from fasttail.config import OptimConfig, TrainConfig
+from fasttail.classify.fit import BestEpoch, epochs_of, rate_of
+from fasttail.classify.task import Fitted, Job
+from fasttail.config import TrainConfig
 from fasttail.console import Reporter
 from fasttail.plan import View
-from fasttail.plan.random import key
-from fasttail.plans import train_epochs
-from fasttail.train.schedule import learning_rate
+from fasttail.plan.compiled import kernel
+from fasttail.plan.random import below, key, words
 from fasttail.world import World
 
+BLOCK = 16_384
 
-def train_balanced(
-    what: str,
-    logits: Callable[[Tensor], Tensor],
-    parameters: Sequence[Tensor],
-    bank: Features,
-    optim: OptimConfig,
+
+def fit_on_bank(
+    job: Job,
+    bank: Callable[[str], Features],
+    *,
+    has_val: bool,
     config: TrainConfig,
     reporter: Reporter,
-) -> None:
-    """Minimises the cross entropy of `logits(features [B, D])` over `parameters`, in place, with
-    the plan of stage 2's sampler (class-balanced by default, section 4.1 of the paper).
+) -> Fitted:
+    """Minimises the job's loss over its classifier's parameters, in place. `bank` gives a split's
+    features.
 
     The features are small and every process has them all, so each process trains the same head.
     """
-    split = bank.split
+    train, classifier = bank("train"), job.classifier
+    optim = job.optim
+    classifier.to(train.device).train()
     optimizer = torch.optim.SGD(
-        parameters,
+        [parameter for parameter in classifier.parameters() if parameter.requires_grad],
         lr=optim.scaled_lr,
         momentum=optim.momentum,
         nesterov=optim.nesterov,
         weight_decay=optim.weight_decay,
     )
-    epoch_plan = train_epochs(
-        config,
-        split,
-        # The same seed as stage 1's would give the same order where the samplers are the same.
-        seed=int(key("stage 2", config.seed)),
-        sampler=config.classify.sampler,
-        optim=optim.model_copy(update={"batch_size": min(optim.batch_size, len(split))}),
-        view=View.whole(out_px=1),
-        world=World(),
+    epoch_plan = epochs_of(job, config, train.split, View.whole(out_px=1), World())
+    steps = epoch_plan(0).steps
+    rate = rate_of(job, config, steps)
+    best = BestEpoch(
+        classifier, config, (lambda: micro_accuracy(job, bank("val"))) if has_val else None
     )
-    steps_per_epoch = epoch_plan(0).steps
-    with reporter.progress(what, optim.epochs * steps_per_epoch) as bar:
+    with reporter.progress(job.what, optim.epochs * steps) as bar:
         for epoch in range(optim.epochs):
             plan = epoch_plan(epoch)
-            for step in range(steps_per_epoch):
-                lr = learning_rate(
-                    epoch * steps_per_epoch + step, steps_per_epoch, optim, config.protocol
-                )
+            for step in range(steps):
                 for group in optimizer.param_groups:
-                    group["lr"] = lr
-                ids_B = torch.from_numpy(plan.batch(step).ids_B).to(bank.labels_N.device)
-                loss = F.cross_entropy(
-                    logits(bank.features_ND[ids_B].float()),
-                    bank.labels_N[ids_B],
-                    label_smoothing=optim.label_smoothing,
-                )
+                    group["lr"] = rate(epoch * steps + step)
+                drawn = plan.batch(step)
+                rows_B = rows_of(drawn.ids_B, train, config.seed, epoch, step)
+                labels_B = torch.from_numpy(drawn.labels_B).to(train.device)
+                loss = job.loss(classifier(train.rows(rows_B)), labels_B)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
                 bar.advance()
+            best.look(epoch)
+    note, chosen_on = best.restore()
+    return Fitted(None, note, chosen_on)
+
+
+@torch.inference_mode()
+def micro_accuracy(job: Job, bank: Features) -> float:
+    """The share of a bank's rows that the job's classifier gets right."""
+    hits = [
+        (job.classifier(features).argmax(1) == labels).sum()
+        for features, labels in bank.blocks(BLOCK)
+    ]
+    return float(torch.stack(hits).sum()) / len(bank)
+
+
+def rows_of(ids_B: np.ndarray, bank: Features, seed: int, epoch: int, step: int) -> np.ndarray:
+    """The rows for the samples of a batch, int64 [B]: of each one view, drawn by its position in
+    the epoch, as crops are in training on images."""
+    if bank.views == 1:
+        return ids_B
+    views_B = np.empty(len(ids_B), np.int64)
+    draw_views(key("view of the bank", seed, epoch), step * len(ids_B), bank.views, views_B)
+    return views_B * (len(bank) // bank.views) + ids_B
+
+
+@kernel
+def draw_views(stream, first, views, views_B):
+    for b in range(len(views_B)):
+        word, _, _, _ = words(stream, first + b, 0)
+        views_B[b] = below(word, views)

@@ -1,28 +1,41 @@
-"""cRT: the classifier is made anew and trained with class-balanced draws (section 4.1)."""
+"""cRT: the classifier is made anew and trained with class-balanced draws (section 4.1), on the
+frozen features or, for `crt-last-block`, together with the backbone's last block."""
 
-import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor
 
-from fasttail.classify.balanced import train_balanced
+from fasttail.classify.classifiers import as_head, fresh, with_fitted
 from fasttail.classify.head import Head
-from fasttail.classify.task import Task
+from fasttail.classify.task import Job, Task
 
 
 def crt(task: Task) -> Head:
-    """A linear classifier from fresh weights, on the frozen features."""
-    dim = task.train.features_ND.shape[1]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(task.config.seed)
-        linear = nn.Linear(dim, len(task.train.split.class_names))
-    linear.to(task.train.features_ND.device)
-    train_balanced(
-        "cRT",
-        lambda features_BD: F.linear(features_BD, linear.weight, linear.bias),
-        list(linear.parameters()),
-        task.train,
-        task.config.classify.crt,
-        task.config,
-        task.reporter,
+    """A classifier from fresh weights, on the frozen backbone."""
+    return _retrained("crt", task)
+
+
+def crt_last_block(task: Task) -> Head:
+    """cRT with the last block trained too, at `classify.block_lr_scale` of the learning rate: of
+    the paper's ablation of what to re-train. Needs images; the block is kept with the head."""
+    return _retrained("crt-last-block", task, last_block=True)
+
+
+def _retrained(method: str, task: Task, last_block: bool = False) -> Head:
+    classify = task.config.classify
+    classifier, optim = fresh(task), classify.crt
+    if last_block:
+        optim = optim.model_copy(update={"backbone_lr_scale": classify.block_lr_scale})
+
+    def loss(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+        return F.cross_entropy(logits_BC, labels_B, label_smoothing=optim.label_smoothing)
+
+    job = Job(
+        method,
+        classifier,
+        optim,
+        classify.sampler,
+        loss,
+        trained="last-block" if last_block else "classifier",
     )
-    return Head("crt", linear.weight.detach(), linear.bias.detach())
+    fitted = task.fit(job)
+    return with_fitted(as_head(method, classifier), fitted)

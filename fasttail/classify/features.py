@@ -1,108 +1,78 @@
 """The feature bank: the frozen backbone runs once over a split, and every head works on the result.
 
-Features are float16 [N, D] in stored order, in a memory-mapped .npy file beside the run, with a
-.json beside it that says what they were made from. Other weights, shards or view: they are made
-anew.
+features/SPLIT.npy        float16 [V * N, D], memory-mapped: row v * N + i is view v of sample i
+features/SPLIT.json       what it was made from: other weights, shards or views, and it is made anew
+features/SPLIT.making/    a bank that is not finished; see `fasttail.classify.extract`
 """
 
-import hashlib
 import json
-from contextlib import closing
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from fasttail.compute import Compute, wait_for_all
-from fasttail.config import TrainConfig
-from fasttail.console import Reporter
-from fasttail.evaluate.images import eval_images
-from fasttail.models import Recognizer
-from fasttail.plans import eval_epoch, eval_view
-from fasttail.rundir import Run, write_json
-from fasttail.shards import Shards, Split
-from fasttail.world import World
+from fasttail.shards import Split
 
 
 @dataclass(frozen=True)
 class Features:
-    """A split as the heads see it. `split` gives the class-index table that balanced draws need."""
+    """A split as the heads see it. `split` gives the class-index table that balanced draws need.
+
+    `features_ND` has `views` rows a sample, view by view, and is on the device where labels are,
+    or, a bank above the budget, a memory map: read it by `rows` and `blocks`.
+    """
 
     split: Split
-    features_ND: torch.Tensor  # float16, on the device
-    labels_N: torch.Tensor  # int64, on the device
+    features_ND: Tensor  # float16 [V * N, D]
+    labels_N: Tensor  # int64 [N], on the device
+    views: int = 1
+
+    @property
+    def device(self) -> torch.device:
+        return self.labels_N.device
+
+    @property
+    def dim(self) -> int:
+        return self.features_ND.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.features_ND)
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 [V * N]: the label of every row."""
+        return self.labels_N.repeat(self.views)
+
+    def rows(self, rows_B: np.ndarray) -> Tensor:
+        """Some rows, float32 [B, D], on the device."""
+        where_B = torch.from_numpy(rows_B).to(self.features_ND.device)
+        return self.features_ND[where_B].to(self.device).float()
+
+    def blocks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All rows in order, at most `size` at a time: float32 [B, D], int64 [B]."""
+        labels = self.labels
+        for start in range(0, len(self), size):
+            part = self.features_ND[start : start + size]
+            yield part.to(self.device).float(), labels[start : start + size]
 
 
-def load_or_extract(
-    run: Run,
-    model: Recognizer,
-    shards: Shards,
-    split_name: str,
-    *,
-    world: World,
-    compute: Compute,
-    reporter: Reporter,
-) -> Features:
-    """The features of a split with the evaluation's fixed boxes: from the run's directory if they
-    are there for these very weights and shards, else extracted, all processes sharing the work."""
-    split = shards.split(split_name)
-    path = run.features_dir / f"{split_name}.npy"
-    about = _about(run, shards, run.config)
-    if not _is_current(path, about):
-        if world.is_main:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.with_suffix(".json").unlink(missing_ok=True)
-            dim = model.classifier.in_features
-            np.lib.format.open_memmap(path, "w+", np.float16, (len(split), dim)).flush()
-        wait_for_all(world)
-        _extract(path, split, model, shards, run.config, world, compute, reporter)
-        wait_for_all(world)
-        if world.is_main:
-            write_json(path.with_suffix(".json"), about)
-        wait_for_all(world)
-    features_ND = torch.from_numpy(np.load(path)).to(compute.device)
-    labels_N = torch.from_numpy(np.asarray(split.labels_N).astype(np.int64))
-    return Features(split, features_ND, labels_N.to(compute.device))
-
-
-@torch.inference_mode()
-def _extract(
-    path: Path,
-    split: Split,
-    model: Recognizer,
-    shards: Shards,
-    config: TrainConfig,
-    world: World,
-    compute: Compute,
-    reporter: Reporter,
-) -> None:
-    """Fills this process's rows of the file."""
-    model.eval()
-    rows_ND = np.lib.format.open_memmap(path, "r+")
-    plan = eval_epoch(config, split, world)
-    with (
-        closing(eval_images(shards, split, plan, config, compute)) as batches,
-        reporter.progress(f"features of {split.name}", plan.steps) as bar,
-    ):
-        for images, batch in batches:
-            with compute.autocast():
-                features_BD = model.backbone(images)
-            rows_ND[batch.ids_B.cpu().numpy()] = features_BD.half().cpu().numpy()
-            bar.advance()
-    rows_ND.flush()
-
-
-def _about(run: Run, shards: Shards, config: TrainConfig) -> dict[str, str]:
-    """What features depend on."""
-    digest = hashlib.sha256(run.model_path.read_bytes()).hexdigest()
-    return {
-        "model_sha256": digest,
-        "shards_digest": shards.digest,
-        "view": repr(eval_view(config.data)),
-    }
-
-
-def _is_current(path: Path, about: dict[str, str]) -> bool:
+def is_current(path: Path, about: dict[str, Any]) -> bool:
+    """Whether there is a bank, made from just this."""
     beside = path.with_suffix(".json")
     return path.exists() and beside.exists() and json.loads(beside.read_text()) == about
+
+
+def load(
+    path: Path, split: Split, *, views: int, device: torch.device, budget_bytes: int
+) -> Features:
+    """A bank that is there. It goes to a GPU whole if it takes no more than the budget."""
+    # Copy on write: torch wants memory that could be written, and nobody writes.
+    features_ND = torch.from_numpy(np.load(path, mmap_mode="c"))
+    if device.type != "cpu" and features_ND.nbytes <= budget_bytes:
+        features_ND = features_ND.to(device)
+    labels_N = torch.from_numpy(np.asarray(split.labels_N).astype(np.int64))
+    return Features(split, features_ND, labels_N.to(device), views)

@@ -1,6 +1,9 @@
 """A classifier on features. Whatever the method, it comes down to: transform, then one linear
-layer."""
+layer; and, for the methods that change the backbone, what they changed of it."""
 
+import copy
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fasttail.models import Recognizer
 from fasttail.train.checkpoint import load_weights, save_weights
 
 TRANSFORMS = ("un", "l2n", "cl2n")
+BACKBONE = "backbone."
 
 
 def transform(features_ND: Tensor, how: str, center_D: Tensor | None) -> Tensor:
@@ -31,7 +36,9 @@ class Head:
     """logits [N, C] = transform(features [N, D]) @ weight_CD.T + bias_C, all float32.
 
     `method` is what made it, `note` what a results table says of it (e.g. tau), `chosen_on` the
-    split on which something about it was chosen, if anything was.
+    split on which something about it was chosen, if anything was. `backbone` holds the tensors in
+    which its backbone differs from stage 1's, by their names there: BatchNorm's statistics if they
+    moved, a block that was trained. None: its features are stage 1's.
     """
 
     method: str
@@ -41,6 +48,7 @@ class Head:
     center_D: Tensor | None = None
     note: str = ""
     chosen_on: str | None = None
+    backbone: Mapping[str, Tensor] | None = None
 
     def logits(self, features_ND: Tensor) -> Tensor:
         """float32 [N, C]."""
@@ -57,6 +65,26 @@ class Head:
             center_D=center_D,
         )
 
+    def model(self, stage_1: Recognizer) -> Recognizer:
+        """The model whose backbone this head's features come from, given stage 1's: that one, or a
+        copy of it with the head's own tensors. Its classifier is stage 1's all the same."""
+        if self.backbone is None:
+            return stage_1
+        own = copy.deepcopy(stage_1)
+        own.backbone.load_state_dict({**own.backbone.state_dict(), **self.backbone})
+        return own.eval()
+
+    def backbone_digest(self) -> str:
+        """SHA-256 of the backbone's own tensors; "" if it has none."""
+        if self.backbone is None:
+            return ""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.backbone.items()):
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+            content = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+            digest.update(content.numpy().tobytes())
+        return digest.hexdigest()
+
     def note_for(self, split_name: str) -> str:
         """What a table has to say beside this head's numbers on a split."""
         if self.chosen_on is None:
@@ -69,6 +97,8 @@ class Head:
         tensors = {"weight": self.weight_CD, "bias": self.bias_C}
         if self.center_D is not None:
             tensors["center"] = self.center_D
+        for name, tensor in (self.backbone or {}).items():
+            tensors[BACKBONE + name] = tensor
         about: dict[str, Any] = {
             "method": self.method,
             "transform": self.transform,
@@ -82,6 +112,11 @@ class Head:
     def load(path: Path) -> "Head":
         """Reads a head that `save` wrote. `UserError` if it is missing or damaged."""
         tensors, about = load_weights(path)
+        backbone = {
+            name.removeprefix(BACKBONE): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(BACKBONE)
+        }
         return Head(
             about["method"],
             tensors["weight"],
@@ -90,4 +125,5 @@ class Head:
             tensors.get("center"),
             about["note"],
             about["chosen_on"],
+            backbone or None,
         )

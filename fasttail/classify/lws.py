@@ -1,27 +1,31 @@
 """LWS, learnable weight scaling: one factor per class, trained with class-balanced draws (section
 4.4). As in the authors' code the factor scales the logit, bias included: (w_j x + b_j) s_j."""
 
-import torch
-import torch.nn.functional as F
+from dataclasses import replace
 
-from fasttail.classify.balanced import train_balanced
+import torch.nn.functional as F
+from torch import Tensor
+
+from fasttail.classify.classifiers import Scaled, with_fitted
 from fasttail.classify.head import Head
-from fasttail.classify.task import Task
+from fasttail.classify.task import Job, Task
 
 
 def lws(task: Task) -> Head:
     """The joint classifier with its logits rescaled by the learned factors, folded into its
     weights."""
-    joint = task.joint
-    scale_C = torch.ones_like(joint.bias_C, requires_grad=True)
-    train_balanced(
-        "LWS",
-        lambda features_BD: F.linear(features_BD, joint.weight_CD, joint.bias_C) * scale_C,
-        [scale_C],
-        task.train,
-        task.config.classify.lws,
-        task.config,
-        task.reporter,
+    classify, joint = task.config.classify, task.joint
+    scaled, optim = Scaled(joint), classify.lws
+
+    def loss(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+        return F.cross_entropy(logits_BC, labels_B, label_smoothing=optim.label_smoothing)
+
+    fitted = task.fit(Job("lws", scaled, optim, classify.sampler, loss))
+    factor_C = scaled.scale_C.detach()
+    head = replace(
+        joint,
+        method="lws",
+        weight_CD=joint.weight_CD * factor_C[:, None],
+        bias_C=joint.bias_C * factor_C,
     )
-    factor_C = scale_C.detach()
-    return Head("lws", joint.weight_CD * factor_C[:, None], joint.bias_C * factor_C)
+    return with_fitted(head, fitted)

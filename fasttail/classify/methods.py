@@ -1,67 +1,89 @@
-"""The methods by name, and running them on one run's features."""
+"""The methods by name, and running them on one run."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable
 
-import numpy as np
-
-from fasttail.classify.crt import crt
-from fasttail.classify.features import Features, load_or_extract
+from fasttail.classify.balanced import fit_on_bank
+from fasttail.classify.balanced_softmax import balanced_softmax
+from fasttail.classify.crt import crt, crt_last_block
 from fasttail.classify.head import Head
+from fasttail.classify.images import fit_on_images
+from fasttail.classify.logit_adjust import logit_adjust
 from fasttail.classify.lws import lws
 from fasttail.classify.ncm import ncm
-from fasttail.classify.task import Task
+from fasttail.classify.stage import Stage
+from fasttail.classify.task import Fitted, Job, Task
 from fasttail.classify.tau import tau
-from fasttail.compute import Compute
-from fasttail.console import Reporter
-from fasttail.errors import unknown
-from fasttail.evaluate.shots import Tally, summarize
+from fasttail.config import TrainConfig
+from fasttail.errors import UserError, unknown
 from fasttail.models import Recognizer
-from fasttail.rundir import Run
-from fasttail.shards import Shards
-from fasttail.world import World
+from fasttail.models.recognizer import CosineClassifier
 
-METHODS: dict[str, Callable[[Task], Head]] = {"crt": crt, "lws": lws, "tau": tau, "ncm": ncm}
+METHODS: dict[str, Callable[[Task], Head]] = {
+    "crt": crt,
+    "lws": lws,
+    "tau": tau,
+    "ncm": ncm,
+    "logit-adjust": logit_adjust,
+    "balanced-softmax": balanced_softmax,
+    "crt-last-block": crt_last_block,
+}
+NEED_IMAGES = ("crt-last-block",)
 
 
-def names(method: str) -> list[str]:
-    """The methods that `--method` asks for. `UserError` if there is none of that name."""
-    if method == "all":
+def names(methods: str) -> list[str]:
+    """The methods that `--method` asks for: "all", or some, with commas between. `UserError` if
+    there is none of that name."""
+    if methods == "all":
         return list(METHODS)
-    if method not in METHODS:
-        raise unknown("method", method, [*METHODS, "all"])
-    return [method]
+    asked = methods.split(",")
+    for method in asked:
+        if method not in METHODS:
+            raise unknown("method", method, [*METHODS, "all"])
+    return asked
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What stage 2 works on: a run, its frozen model, its data, and where it computes."""
-
-    run: Run
-    model: Recognizer
-    shards: Shards
-    world: World
-    compute: Compute
-    reporter: Reporter
-
-    def bank(self, split_name: str) -> Features:
-        """The features of a split, extracted at the first asking."""
-        return load_or_extract(
-            self.run,
-            self.model,
-            self.shards,
-            split_name,
-            world=self.world,
-            compute=self.compute,
-            reporter=self.reporter,
-        )
+def of_these(methods: str, config: TrainConfig) -> list[str]:
+    """`names`, but "all" leaves out those that go through the images again where everything else
+    comes from the bank."""
+    asked = names(methods)
+    if methods != "all" or config.classify.features == "images":
+        return asked
+    return [method for method in asked if method not in NEED_IMAGES]
 
 
 def make_heads(methods: Iterable[str], stage: Stage) -> list[Head]:
-    """Makes the heads and keeps them in the run."""
-    val = stage.bank("val") if "val" in stage.shards.split_names else None
-    task = Task(stage.run.config, joint_head(stage.model), stage.bank("train"), val, stage.reporter)
+    """Makes the heads and keeps them in the run. `UserError` where the configuration asks for what
+    can't be."""
+    config, split_names = stage.config, stage.shards.split_names
+    classify = config.classify
+    if classify.batchnorm == "train" and classify.features == "bank":
+        raise UserError(
+            "classify.batchnorm is train, but stored features are of fixed statistics: "
+            "take it with --features images"
+        )
+
+    def fit(job: Job) -> Fitted:
+        if classify.features == "images" or job.trained == "last-block":
+            return fit_on_images(job, stage.work(stage.model))
+        return fit_on_bank(
+            job,
+            stage.bank,
+            has_val="val" in split_names,
+            config=config,
+            reporter=stage.reporter,
+        )
+
+    task = Task(
+        config,
+        joint_head(stage.model),
+        stage.shards.split("train"),
+        split_names,
+        stage.bank,
+        fit,
+        stage.reporter,
+    )
+    if classify.keep == "best" and "val" not in split_names:
+        stage.reporter.say("there is no val to choose an epoch on: the last epoch's heads are kept")
     heads = [METHODS[method](task) for method in methods]
     if stage.world.is_main:
         for head in heads:
@@ -79,47 +101,12 @@ def saved_heads(stage: Stage) -> list[Head]:
     return [joint_head(stage.model), *saved]
 
 
-def score_heads(heads: Iterable[Head], stage: Stage, split_name: str) -> list[dict[str, Any]]:
-    """The rows of metrics.json for these heads on a split."""
-    bank = stage.bank(split_name)
-    train_counts_C = stage.shards.split("train").counts_C
-    return [_row(head, split_name, bank, train_counts_C, stage.run) for head in heads]
-
-
-def score_everywhere(heads: Sequence[Head], stage: Stage) -> list[dict[str, Any]]:
-    """The rows for these heads on every split but train."""
-    return [
-        row
-        for split_name in stage.shards.split_names
-        if split_name != "train"
-        for row in score_heads(heads, stage, split_name)
-    ]
-
-
 def joint_head(model: Recognizer) -> Head:
     """Stage 1's own classifier."""
     classifier = model.classifier
-    return Head("joint", classifier.weight.detach().clone(), classifier.bias.detach().clone())
-
-
-def _row(
-    head: Head, split_name: str, bank: Features, train_counts_C: np.ndarray, run: Run
-) -> dict[str, Any]:
-    predicted_N = predict(head, bank)
-    labels_N = bank.labels_N.cpu().numpy()
-    tally = Tally.of(predicted_N, labels_N, len(run.class_names))
-    row: dict[str, Any] = {"method": head.method, "split": split_name}
-    row.update(summarize(tally, train_counts_C, run.config.shots))
-    row["worst_class"] = run.class_names[row["worst_class"]]
-    row["note"] = head.note_for(split_name)
-    return row
-
-
-def predict(head: Head, bank: Features) -> np.ndarray:
-    """The class of every sample, int64 [N]; in blocks, so that logits [N, C] never stand whole."""
-    block = 16_384
-    parts = [
-        head.logits(bank.features_ND[start : start + block]).argmax(1).cpu().numpy()
-        for start in range(0, len(bank.features_ND), block)
-    ]
-    return np.concatenate(parts)
+    weight_CD = classifier.weight.detach().clone()
+    if isinstance(classifier, CosineClassifier):
+        norm_C1 = weight_CD.norm(dim=1, keepdim=True)
+        unit_CD = weight_CD / norm_C1.clamp_min(1e-12)
+        return Head("joint", classifier.scale * unit_CD, unit_CD.new_zeros(len(unit_CD)), "l2n")
+    return Head("joint", weight_CD, classifier.bias.detach().clone())

@@ -9,13 +9,12 @@ from fasttail import engines
 from fasttail.compute import Compute
 from fasttail.config import TrainConfig
 from fasttail.engines.augment import augment
-from fasttail.engines.base import Batch
-from fasttail.plan import EvalEpoch
+from fasttail.engines.base import Batch, Plan
 from fasttail.shards import Shards, Split
 
 
 def eval_images(
-    shards: Shards, split: Split, plan: EvalEpoch, config: TrainConfig, compute: Compute
+    shards: Shards, split: Split, plan: Plan, config: TrainConfig, compute: Compute
 ) -> Generator[tuple[torch.Tensor, Batch]]:
     """Every batch of the plan: images [B, 3, H, W] on the device, normalised, and their batch."""
     with (

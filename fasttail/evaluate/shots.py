@@ -52,7 +52,9 @@ def summarize(tally: Tally, train_counts_C: np.ndarray, shots: ShotsConfig) -> d
 
     `all_micro` is over images, `all_macro` the mean over classes; on a balanced split they agree.
     `many`, `medium`, `few` are means over classes; None for a group no class of which has an image
-    in the split. `worst` is the least accurate class's accuracy, `worst_class` its number.
+    in the split, or 0 where `shots.empty` asks for it, as the authors' code has it. `worst` is the
+    least accurate class's accuracy, `worst_class` its number. `harmonic` is the harmonic mean over
+    classes of their accuracies: 0 if there is a class of which nothing is right.
     """
     accuracy_C = tally.accuracy_C
     seen_C = tally.images_C > 0
@@ -64,9 +66,16 @@ def summarize(tally: Tally, train_counts_C: np.ndarray, shots: ShotsConfig) -> d
     }
     for group, members_C in group_masks(train_counts_C, shots).items():
         counted_C = members_C & seen_C
-        row[group] = 100 * float(accuracy_C[counted_C].mean()) if counted_C.any() else None
+        empty = 0.0 if shots.empty == "zero" else None
+        row[group] = 100 * float(accuracy_C[counted_C].mean()) if counted_C.any() else empty
     worst = int(np.nanargmin(accuracy_C))
     row["worst"] = 100 * float(accuracy_C[worst])
     row["worst_class"] = worst
+    row["harmonic"] = 100 * _harmonic_mean(accuracy_C[seen_C])
     row["images"] = int(tally.images_C.sum())
     return row
+
+
+def _harmonic_mean(values: np.ndarray) -> float:
+    """n / sum(1 / x); 0, its limit, if a value is 0."""
+    return float(len(values) / (1 / values).sum()) if values.all() else 0.0

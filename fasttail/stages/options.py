@@ -25,6 +25,8 @@ class TrainOptions:
     run: Path | None = None
     draws: str | None = None
     locality: str | None = None
+    features: str | None = None
+    views: int | None = None
     init: str | None = None
     loss: str | None = None
     resume: bool = False

@@ -16,7 +16,7 @@ from fasttail.world import World
 
 def train_cls(options: TrainOptions, world: World, reporter: Reporter) -> Run:
     """Makes the heads that were asked for and scores them."""
-    methods = classify.names(options.method)
+    classify.names(options.method)  # says which there are, before any work is done
     if options.init is not None:
         run = run_from(options, options.init, world, reporter)
     else:
@@ -28,6 +28,7 @@ def train_cls(options: TrainOptions, world: World, reporter: Reporter) -> Run:
         stage = Stage(run, model, opened, world, compute, reporter)
         if world.is_main:
             run.note_stage2()
+        methods = classify.of_these(options.method, stage.config)
         heads = [classify.joint_head(model), *classify.make_heads(methods, stage)]
         rows = classify.score_everywhere(heads, stage)
         show(rows, run, world, reporter)

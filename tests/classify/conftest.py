@@ -1,72 +1,61 @@
-"""A bank of made-up features, long-tailed, with a task over it."""
+"""A task over a bank of made-up features."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
+from banks import COUNTS, DIM, bank
 
+from fasttail.classify.balanced import fit_on_bank
 from fasttail.classify.features import Features
 from fasttail.classify.head import Head
-from fasttail.classify.task import Task
+from fasttail.classify.task import Fitted, Job, Task
 from fasttail.config import ClassifyConfig, OptimConfig, TrainConfig
 from fasttail.console import Reporter
 
-
-@dataclass(frozen=True)
-class Table:
-    """What a plan needs of a split."""
-
-    labels_N: np.ndarray
-    class_names: tuple[str, ...]
-
-    @property
-    def counts_C(self) -> np.ndarray:
-        return np.bincount(self.labels_N, minlength=len(self.class_names))
-
-    @property
-    def indptr_C1(self) -> np.ndarray:
-        return np.concatenate([[0], np.cumsum(self.counts_C)])
-
-    @property
-    def samples_N(self) -> np.ndarray:
-        return np.argsort(self.labels_N, kind="stable")
-
-    @property
-    def heights_N(self) -> np.ndarray:
-        return np.full(len(self.labels_N), 1, np.int32)
-
-    widths_N = heights_N
-
-    def __len__(self) -> int:
-        return len(self.labels_N)
-
-
-COUNTS = (200, 90, 40, 15, 6)
-DIM = 16
-
-
-def bank(counts: tuple[int, ...], seed: int) -> Features:
-    means_CD = np.random.default_rng(0).normal(size=(len(counts), DIM)) + 1.0
-    labels_N = np.repeat(np.arange(len(counts)), counts)
-    noise_ND = np.random.default_rng(seed).normal(size=(len(labels_N), DIM)) * 1.5
-    features_ND = np.maximum(means_CD[labels_N] + noise_ND, 0)
-    names = tuple(f"class {c}" for c in range(len(counts)))
-    return Features(
-        Table(labels_N, names),  # type: ignore[arg-type]
-        torch.from_numpy(features_ND).half(),
-        torch.from_numpy(labels_N),
-    )
+MakeTask = Callable[..., Task]
 
 
 @pytest.fixture
-def task() -> Task:
-    generator = torch.Generator().manual_seed(3)
-    weight_CD = torch.randn(len(COUNTS), DIM, generator=generator)
-    weight_CD *= torch.tensor([3.0, 2.0, 1.0, 0.6, 0.3])[:, None]
-    joint = Head("joint", weight_CD, torch.linspace(1, -1, len(COUNTS)))
-    optim = OptimConfig(epochs=20, batch_size=32, lr=0.05, lr_batch_size=32)
-    config = TrainConfig(classify=ClassifyConfig(crt=optim, lws=optim))
-    return Task(
-        config, joint, bank(COUNTS, seed=1), bank((30,) * len(COUNTS), seed=2), Reporter(quiet=True)
-    )
+def make_task() -> MakeTask:
+    """A task; `classify` changes its configuration, `banks` what there is of splits."""
+
+    def make(banks: dict[str, Features] | None = None, **classify: object) -> Task:
+        given = banks or {
+            "train": bank(COUNTS, seed=1),
+            "val": bank((30,) * len(COUNTS), seed=2),
+        }
+        generator = torch.Generator().manual_seed(3)
+        weight_CD = torch.randn(len(COUNTS), DIM, generator=generator)
+        weight_CD *= torch.tensor([3.0, 2.0, 1.0, 0.6, 0.3])[:, None]
+        joint = Head("joint", weight_CD, torch.linspace(1, -1, len(COUNTS)))
+        optim = OptimConfig(epochs=20, batch_size=32, lr=0.05, lr_batch_size=32)
+        changed = ClassifyConfig(crt=optim, lws=optim).model_copy(update=classify)
+        config = TrainConfig(classify=changed)
+        reporter = Reporter(quiet=True)
+
+        def fit(job: Job) -> Fitted:
+            return fit_on_bank(
+                job,
+                lambda name: given[name],
+                has_val="val" in given,
+                config=config,
+                reporter=reporter,
+            )
+
+        return Task(
+            config,
+            joint,
+            given["train"].split,
+            tuple(given),
+            lambda name: given[name],
+            fit,
+            reporter,
+        )
+
+    return make
+
+
+@pytest.fixture
+def task(make_task: MakeTask) -> Task:
+    return make_task()

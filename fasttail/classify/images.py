@@ -1,0 +1,95 @@
+"""Training a classifier on images, augmented as in stage 1, with the backbone frozen: as the
+authors did it (sections 4.1 and 5.1 of the paper), and as it has to be where the backbone is to
+change, in its last block or in its BatchNorm statistics."""
+
+import copy
+from contextlib import closing
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from fasttail import engines
+from fasttail.classify.extract import Work
+from fasttail.classify.fit import BestEpoch, epochs_of, rate_of
+from fasttail.classify.task import Fitted, Job
+from fasttail.compute import share_buffers
+from fasttail.evaluate.score import score
+from fasttail.models import Recognizer
+from fasttail.models.recognizer import Backbone
+from fasttail.plans import train_view
+from fasttail.train.step import Step
+
+
+def fit_on_images(job: Job, work: Work) -> Fitted:
+    """Minimises the job's loss over its classifier's parameters, in place, and with "last-block"
+    over a copy of the backbone's last stage; all processes of the job share each batch."""
+    config, compute, world = work.config, work.compute, work.world
+    split = work.shards.split("train")
+    model = Recognizer(copy.deepcopy(work.model.backbone), cast(torch.nn.Linear, job.classifier))
+    model.backbone.requires_grad_(False)
+    if job.trained == "last-block":
+        last_block(model).requires_grad_(True)
+    step_by = Step(
+        model,
+        optim=job.optim,
+        config=config.compute,
+        compute=compute,
+        world=world,
+        mean=work.shards.meta.mean,
+        std=work.shards.meta.std,
+        seed=config.seed,
+    )
+    epoch_plan = epochs_of(job, config, split, train_view(config.data), world)
+    steps = epoch_plan(0).steps
+    rate = rate_of(job, config, steps)
+
+    def val_accuracy() -> float:
+        tally = score(model, work.shards, "val", config=config, compute=compute, world=world)
+        return float(tally.correct_C.sum() / tally.images_C.sum())
+
+    best = BestEpoch(model, config, val_accuracy if "val" in work.shards.split_names else None)
+    with (
+        closing(
+            engines.make(
+                config.data.engine, split, device=compute.device, threads=config.data.threads
+            )
+        ) as engine,
+        work.reporter.progress(f"{job.what} on images", job.optim.epochs * steps) as bar,
+    ):
+        for epoch in range(job.optim.epochs):
+            _set_modes(model, job, config.classify.batchnorm)
+            with closing(engine.run(epoch_plan(epoch))) as batches:
+                for step, batch in enumerate(batches, epoch * steps):
+                    step_by(batch, job.loss, lr=rate(step), step=step)
+                    bar.advance()
+            share_buffers(model, world)
+            best.look(epoch)
+    note, chosen_on = best.restore()
+    return Fitted(_changed(model, work.model), note, chosen_on)
+
+
+def last_block(model: Recognizer) -> torch.nn.Module:
+    """The backbone's last stage."""
+    return cast(Backbone, model.backbone).last_block
+
+
+def _set_modes(model: Recognizer, job: Job, batchnorm: str) -> None:
+    """What is trained is in train mode; the rest of the backbone in eval mode, or in train mode too
+    where BatchNorm is to take its batches' statistics."""
+    # Not model.train(): that keeps a frozen BatchNorm as it is.
+    model.backbone.train(batchnorm == "train")
+    if job.trained == "last-block":
+        last_block(model).train()
+    model.classifier.train()
+
+
+def _changed(model: Recognizer, stage_1: Recognizer) -> dict[str, Tensor] | None:
+    """The tensors of the backbone that are not stage 1's any more, on the CPU."""
+    before = stage_1.backbone.state_dict()
+    changed = {
+        name: tensor.detach().cpu().clone()
+        for name, tensor in model.backbone.state_dict().items()
+        if not torch.equal(tensor.cpu(), before[name].cpu())
+    }
+    return changed or None
