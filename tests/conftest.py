@@ -45,3 +45,9 @@ def blob_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     convert(index, out, ConvertConfig(jobs=1))
     assert set(shards.open(out).split_names) == {"train", "val", "test"}
     return out
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-golden", action="store_true", help="write tests/train/golden_losses.json anew"
+    )

@@ -31,7 +31,9 @@ def announce(run: Run, opened: Shards, compute: Compute, world: World, reporter:
 
 def show(rows: Sequence[dict[str, Any]], run: Run, world: World, reporter: Reporter) -> None:
     """Keeps all rows, and shows those of the last split: test, where there is one."""
-    if world.is_main:
+    if not rows:
+        reporter.say(f"{run.dataset} has no val and no test split: nothing is scored")
+    elif world.is_main:
         run.add_rows(rows)
         last = rows[-1]["split"]
         images = rows[-1]["images"]

@@ -24,7 +24,7 @@ from fasttail.plans import train_epochs, train_view
 from fasttail.rundir import Run, provenance
 from fasttail.shards import Shards
 from fasttail.train.checkpoint import Checkpoints, Position, load_weights, save_weights
-from fasttail.train.log import Meter, RunLog
+from fasttail.train.log import Meter, NonFiniteLoss, RunLog
 from fasttail.train.losses import loss_for_epoch
 from fasttail.train.preemption import Preempted, Preemption
 from fasttail.train.schedule import learning_rate
@@ -113,6 +113,11 @@ def train(
     wait_for_all(world)
 
     def save(position: Position) -> float:
+        if not _is_finite(model):  # a finite loss can have a gradient that is not
+            raise NonFiniteLoss(
+                f"the weights are not finite before epoch {position.epoch + 1}, step "
+                f"{position.step + 1}: lower the learning rate (--set optim.lr=X)"
+            )
         if world.is_main:
             checkpoints.save(position, model, {**train_step.state(), "best": asdict(best)})
         return time.monotonic()
@@ -233,6 +238,10 @@ def load_model(run: Run, compute: Compute) -> models.Recognizer:
     model.load_state_dict(weights)
     compute.place(model)
     return model
+
+
+def _is_finite(model: models.Recognizer) -> bool:
+    return bool(torch.stack([value.isfinite().all() for value in model.parameters()]).all())
 
 
 def _is_kept(epoch: int, keep_every: int) -> bool:
