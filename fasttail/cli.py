@@ -347,15 +347,35 @@ def predict(
     raise typer.Exit(1 if bad else 0)
 
 
-@app.command(epilog="Example: fasttail inspect shards/places-lt")
+@app.command(
+    epilog="Examples: fasttail inspect shards/places-lt;  "
+    "fasttail inspect shards/mine --html mine.html"
+)
 def inspect(
     shards: Path = typer.Argument(..., help="The directory of the shards."),
     as_json: bool = typer.Option(False, "--json", help="One JSON object, for scripts."),
+    html: Path | None = typer.Option(None, help="Write a page with figures and pictures too."),
 ) -> None:
-    """Say what is in shards: classes, shot groups, sizes, and what raw images cover."""
+    """Say what is in shards: classes, sizes, copies, what raw images cover, an epoch's time."""
     from fasttail.report import inspect
 
-    inspect.show(shards, as_json=as_json)
+    inspect.show(shards, as_json=as_json, html=html)
+
+
+@app.command(
+    epilog="Examples: fasttail report runs/demo;  "
+    "fasttail report runs/mine-sqrt runs/mine-class --out compared.html"
+)
+def report(
+    runs: list[Path] = typer.Argument(..., help="Directories of runs, shown side by side."),
+    out: Path | None = typer.Option(
+        None, help="The page. [default: report.html in the run, or beside the first of several]"
+    ),
+) -> None:
+    """Write a page about runs: results, accuracy by class, curves, the worst classes."""
+    from fasttail import report
+
+    print(report.write_all(runs, out))
 
 
 @app.command()

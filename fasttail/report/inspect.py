@@ -1,6 +1,8 @@
 """`fasttail inspect`: what is in shards, as a training will meet it."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,18 @@ import numpy as np
 from fasttail import shards
 from fasttail.config import ShotsConfig
 from fasttail.console import Reporter
+from fasttail.errors import UserError
 from fasttail.evaluate.shots import group_masks
+from fasttail.report import duplicates, measure, need_packages
+from fasttail.report.duplicates import Duplicates
+from fasttail.report.measure import EpochTime
 from fasttail.shards import Shards, tailraw
 
 EXPONENTS = {"class": 0.0, "sqrt": 0.5}
 BUDGETS = ("5%", "10%", "30%")
+TOO_SMALL = 5  # training images: of fewer, hardly one can be held out to choose anything on
+NAMED = 8  # classes in a line
+PERCENTILES = (5, 50, 95)
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,8 @@ class Inspection:
 
     `shot_groups` gives classes and training images of each group. `raw_draws` is the share of
     draws, by sampler, that falls on images stored as pixels; `raw_budget_draws` what it would
-    be if so many percent of the images were.
+    be if so many percent of the images were. `too_small` are classes with fewer than `TOO_SMALL`
+    training images, `absent` those without an image in a split. `longer_side_px` by percentile.
     """
 
     name: str
@@ -35,11 +45,16 @@ class Inspection:
     shot_groups: dict[str, dict[str, int]]
     median_hw: tuple[int, int]
     largest_hw: tuple[int, int]
+    longer_side_px: dict[str, int]
+    too_small: dict[str, int]
+    absent: dict[str, list[str]]
     train_bytes: int
     stored: dict[str, dict[str, int]]
     raw_draws: dict[str, float]
     raw_budget_draws: dict[str, dict[str, float]]
     notes: tuple[str, ...]
+    duplicates: Duplicates | None = None
+    epoch: EpochTime | None = None
 
 
 def inspect(opened: Shards) -> Inspection:
@@ -64,6 +79,11 @@ def inspect(opened: Shards) -> Inspection:
         raw_N[order_N[: int(len(split) * float(budget.rstrip("%")) / 100)]] = True
         budget_draws[budget] = draws(raw_N)
     largest = int(np.argmax(heights_N.astype(np.int64) * widths_N))
+    sides = np.percentile(np.maximum(heights_N, widths_N), PERCENTILES)
+    empty = {
+        name: np.flatnonzero(opened.split(name).counts_C == 0).tolist()
+        for name in opened.split_names
+    }
     return Inspection(
         name=opened.name,
         container=opened.meta.container,
@@ -78,6 +98,13 @@ def inspect(opened: Shards) -> Inspection:
         },
         median_hw=(int(np.median(heights_N)), int(np.median(widths_N))),
         largest_hw=(int(heights_N[largest]), int(widths_N[largest])),
+        longer_side_px={f"{p}%": round(side) for p, side in zip(PERCENTILES, sides, strict=True)},
+        too_small=named(by_size[::-1][np.sort(counts_C) < TOO_SMALL]),
+        absent={
+            name: [opened.class_names[c] for c in classes]
+            for name, classes in empty.items()
+            if classes
+        },
         train_bytes=int(np.asarray(split.sizes_N).sum()),
         stored=opened.meta.kinds,
         raw_draws=draws(np.asarray(split.modes_N) == 1),
@@ -86,17 +113,30 @@ def inspect(opened: Shards) -> Inspection:
     )
 
 
-def show(folder: Path, *, as_json: bool) -> None:
-    """Prints an inspection as text, or as one JSON object."""
-    found = inspect(shards.open(folder))
+def show(folder: Path, *, as_json: bool, html: Path | None = None) -> None:
+    """Prints an inspection as text, or as one JSON object, and writes it as a page to `html`."""
+    opened = shards.open(folder)
+    found = replace(inspect(opened), epoch=measure.epoch_time(opened))
     reporter = Reporter()
+    try:
+        found = replace(found, duplicates=duplicates.find(opened))
+    except UserError as error:
+        reporter.say(f"copies are not looked for: {error}")
     if as_json:
         reporter.json(asdict(found))
     else:
-        reporter.facts(_facts(found), f"{found.name} ({folder})")
+        reporter.facts(facts(found), f"{found.name} ({folder})")
+    if html is not None:
+        need_packages()
+        from fasttail.report.inspect_page import write
+
+        write(found, opened, html)
+        reporter.say(f"page: {html}")
 
 
-def _facts(found: Inspection) -> dict[str, str]:
+def facts(found: Inspection) -> dict[str, str]:
+    """An inspection in words."""
+
     def classes(counts: dict[str, int]) -> str:
         return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
@@ -109,7 +149,7 @@ def _facts(found: Inspection) -> dict[str, str]:
             for group, of in by_group.items()
         )
 
-    facts: dict[str, Any] = {
+    lines: dict[str, Any] = {
         "images": ", ".join(f"{name} {count:,}" for name, count in found.images.items()),
         "classes": f"{found.classes:,}, imbalance factor {found.imbalance_factor:g}",
         "largest": classes(found.largest),
@@ -118,6 +158,7 @@ def _facts(found: Inspection) -> dict[str, str]:
         "image size": "median {} x {}, largest {} x {} (height x width)".format(
             *found.median_hw, *found.largest_hw
         ),
+        "longer side": ", ".join(f"{p} {px} px" for p, px in found.longer_side_px.items()),
         "train": f"{found.train_bytes / 2**20:,.1f} MiB in {found.container}",
         "stored": "; ".join(
             f"{split}: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
@@ -126,7 +167,41 @@ def _facts(found: Inspection) -> dict[str, str]:
         "draws from raw images": shares(found.raw_draws),
     }
     for budget, by_sampler in found.raw_budget_draws.items():
-        facts[f"with --raw-budget {budget}"] = shares(by_sampler)
+        lines[f"with --raw-budget {budget}"] = shares(by_sampler)
+    if found.too_small:
+        lines[f"fewer than {TOO_SMALL}"] = _some(found.too_small)
+    for split, names in found.absent.items():
+        lines[f"not in {split}"] = _some(names)
+    if found.duplicates is not None:
+        lines |= _copies(found.duplicates)
+    if found.epoch is not None:
+        lines["an epoch here"] = str(found.epoch)
     for number, note in enumerate(found.notes, 1):
-        facts[f"note {number}"] = note
-    return facts
+        lines[f"note {number}"] = note
+    return lines
+
+
+def _some(names: Collection[str]) -> str:
+    more = f", ... ({len(names):,} classes)" if len(names) > NAMED else ""
+    return ", ".join(islice(names, NAMED)) + more
+
+
+def _copies(found: Duplicates) -> dict[str, str]:
+    lines = {}
+    if not any((*found.within.values(), *found.across.values())):
+        return {"exact copies": "none, within splits or across them"}
+    lines["exact copies"] = ", ".join(f"{n:,} within {split}" for split, n in found.within.items())
+    leaks = [
+        "{n:,} images of {1} are in {0} too".format(*pair.split(", "), n=n)
+        for pair, n in found.across.items()
+        if n
+    ]
+    if leaks:
+        lines["leakage"] = "; ".join(leaks)
+    if found.conflicting:
+        lines["contradictions"] = f"{found.conflicting:,} groups of copies are of several classes"
+    for number, group in enumerate(found.examples, 1):
+        lines[f"copies {number}"] = " = ".join(
+            f"{copy.split}: {copy.name} ({copy.class_name})" for copy in group
+        )
+    return lines

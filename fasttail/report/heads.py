@@ -1,0 +1,133 @@
+"""A run's heads and what they say of a split's images, from the features that stage 2 keeps."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fasttail import classify
+from fasttail.classify import features, tau
+from fasttail.classify.features import Features
+from fasttail.classify.head import Head
+from fasttail.classify.scoring import WITHOUT_PROBABILITIES, Answers, answers
+from fasttail.compute import pick
+from fasttail.config import ComputeConfig
+from fasttail.evaluate.calibration import BINS, expected_calibration_error
+from fasttail.rundir import Run
+from fasttail.shards import Shards
+from fasttail.train import rep
+from fasttail.world import World
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """A head's predictions by how sure it is, bins without any left out: how many, its mean
+    confidence and its accuracy there, and over all the expected calibration error, in percent."""
+
+    count_K: np.ndarray
+    confidence_K: np.ndarray
+    accuracy_K: np.ndarray
+    ece: float
+
+
+@dataclass(frozen=True)
+class TauCurve:
+    """Mean class accuracy in percent over tau's grid, by split. `note` is the tau head's."""
+
+    grid_T: np.ndarray
+    accuracy_T: dict[str, np.ndarray]
+    chosen: float
+    chosen_on: str | None
+    note: str
+
+
+def load(run: Run) -> list[Head]:
+    """The joint head and those that the run keeps, on the CPU. `UserError` if stage 1 has not ended
+    there."""
+    model = rep.load_model(run, pick(ComputeConfig(device="cpu"), World()))
+    paths = [run.head_path(method) for method in classify.METHODS]
+    return [classify.joint_head(model), *(Head.load(path) for path in paths if path.exists())]
+
+
+class Banks:
+    """The features that a run has, for the very model and shards that it has now."""
+
+    def __init__(self, run: Run, shards: Shards) -> None:
+        self._run, self._shards = run, shards
+        with run.model_path.open("rb") as file:
+            self._model_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+
+    def get(self, split_name: str, head: Head) -> Features | None:
+        """The features of a split that a head works on, memory-mapped; None if they are not there
+        or of something else."""
+        folder, own = self._run.features_dir, head.backbone_digest()
+        path = (folder / head.method if own else folder) / f"{split_name}.npy"
+        about = path.with_suffix(".json")
+        if not (path.exists() and about.exists()):
+            return None
+        made_from = json.loads(about.read_text())
+        expected = (self._model_sha256, self._shards.digest, own)
+        keys = ("model_sha256", "shards_digest", "backbone_sha256")
+        if tuple(made_from.get(key, "") for key in keys) != expected:
+            return None
+        split = self._shards.split(split_name)
+        return features.load(path, split, views=1, device=torch.device("cpu"), budget_bytes=0)
+
+
+def answers_of(heads: Sequence[Head], banks: Banks, split_name: str) -> dict[str, Answers]:
+    """By method, what each head answers for the images of a split, as far as its features are
+    there."""
+    found = {head.method: (head, banks.get(split_name, head)) for head in heads}
+    return {method: answers(head, bank) for method, (head, bank) in found.items() if bank}
+
+
+def reliability(given: Answers, labels_N: np.ndarray) -> Reliability:
+    """The bins that the expected calibration error is taken over (Guo et al., ICML 2017)."""
+    right_N = given.predicted_N == labels_N
+    bin_N = np.clip(np.ceil(given.confidence_N * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    count_K = np.bincount(bin_N, minlength=BINS)
+    there_K = count_K > 0
+    sums = (np.bincount(bin_N, values, BINS)[there_K] for values in (given.confidence_N, right_N))
+    confidence_K, accuracy_K = (100 * total / count_K[there_K] for total in sums)
+    ece = 100 * expected_calibration_error(given.confidence_N, right_N)
+    return Reliability(count_K[there_K], confidence_K, accuracy_K, ece)
+
+
+def reliabilities(given: dict[str, Answers], labels_N: np.ndarray) -> dict[str, Reliability]:
+    """`reliability` of every head that gives probabilities."""
+    return {
+        method: reliability(of, labels_N)
+        for method, of in given.items()
+        if method not in WITHOUT_PROBABILITIES
+    }
+
+
+@torch.inference_mode()
+def tau_curve(
+    run: Run, heads: Sequence[Head], banks: Banks, split_names: Sequence[str]
+) -> TauCurve | None:
+    """Accuracy over tau's grid on the splits whose features are there; None without a tau head."""
+    by_method = {head.method: head for head in heads}
+    if "tau" not in by_method:
+        return None
+    joint, made = by_method["joint"], by_method["tau"]
+    grid_T = tau.tau_grid(run.config.classify.tau)
+    curves = {
+        name: 100 * tau.accuracy_over_grid(joint.weight_CD, made.bias_C, bank, grid_T)
+        for name in split_names
+        if (bank := banks.get(name, joint))
+    }
+    if not curves:
+        return None
+    return TauCurve(grid_T, curves, _tau_of(joint, made), made.chosen_on, made.note)
+
+
+def _tau_of(joint: Head, made: Head) -> float:
+    """w_j / |w_j|^tau has the norm |w_j|^(1 - tau): the weights say which tau they were made by."""
+    before_C, after_C = joint.weight_CD.norm(dim=1), made.weight_CD.norm(dim=1)
+    clear_C = (before_C > 0) & ((before_C.log()).abs() > 1e-3)
+    shrunk_C = after_C[clear_C].log() / before_C[clear_C].log()
+    return round(float(1 - shrunk_C.median()), 3)
