@@ -8,6 +8,7 @@ threads or workers, and make uint8 batches by RandomResizedCrop(224) and a rando
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,9 +17,9 @@ from typing import Any
 
 import _peers
 import numpy as np
-import psutil
 
 OUT = 224
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Setup:
@@ -190,14 +191,22 @@ CONTENDERS: dict[str, Callable[[Setup], _peers.Epoch]] = {
 
 def spent() -> tuple[float, float]:
     """CPU seconds and peak memory in MiB of this process and those under it."""
-    seconds = peak = 0.0
-    own = psutil.Process()
-    for process in (own, *own.children(recursive=True)):
-        times = process.cpu_times()
-        seconds += times.user + times.system
-        status = Path(f"/proc/{process.pid}/status").read_text()
+    parents, seconds = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            about = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        parents[int(folder.name)] = int(about[1])
+        seconds[int(folder.name)] = (int(about[11]) + int(about[12])) / TICKS_PER_S
+    family = {os.getpid()}
+    while new := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= new
+    peak = 0.0
+    for pid in family:
+        status = Path(f"/proc/{pid}/status").read_text()
         peak += int(status.split("VmHWM:")[1].split()[0]) / 1024
-    return seconds, peak
+    return sum(seconds[pid] for pid in family), peak
 
 
 def main() -> None:

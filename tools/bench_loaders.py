@@ -17,6 +17,7 @@ seconds per 1,000 images, peak memory. `--json` holds `ratios` under the keys of
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -59,7 +60,6 @@ def lay_out(work: Path, contents: list[bytes], made: dict, *, q90: bool) -> None
     """Files, the part file with its table, and the .beton files of one scenario."""
     from fasttail.config import ConvertConfig
     from fasttail.datasets.base import FileImages, Index, SplitIndex
-    from fasttail.kernels import jpeg_decode
     from fasttail.shards.convert import convert
 
     folder = work / "files"
@@ -68,7 +68,7 @@ def lay_out(work: Path, contents: list[bytes], made: dict, *, q90: bool) -> None
     with (work / "part.bin").open("wb") as part:
         for k, content in enumerate(contents):
             (folder / f"{k:05d}.jpg").write_bytes(content)
-            pixels = jpeg_decode(content)
+            pixels = decode(content)
             raws = [content, pixels.tobytes()] if any(made["raw"]) else [content]
             for mode, stored in enumerate(raws):
                 where = part.tell(), len(stored), *pixels.shape[:2], zlib.crc32(stored)
@@ -81,10 +81,21 @@ def lay_out(work: Path, contents: list[bytes], made: dict, *, q90: bool) -> None
     index = Index("bench", ("a", "b"), {"train": images}, third, third)
     convert(index, work / "shards", ConvertConfig(jobs=2))
     (work / "same.beton").symlink_to(work / "shards" / "train-00000.beton")
-    if q90:
+    if q90 and importlib.util.find_spec("ffcv"):
         subprocess.run([sys.executable, __file__, "--write-q90", str(work)], check=True)
     made["files"] = [str(folder / name) for name in names]
     (work / "setup.json").write_text(json.dumps(made))
+
+
+def decode(content: bytes) -> np.ndarray:
+    """Pixels of a JPEG file: the kernel's, which are what fasttail stores; without it Pillow's."""
+    from PIL import Image
+
+    from fasttail import kernels
+
+    if kernels.available():
+        return kernels.jpeg_decode(content)
+    return np.array(Image.open(BytesIO(content)).convert("RGB"))
 
 
 class _Pictures:
@@ -197,8 +208,13 @@ print(time.perf_counter() - start)
 """
 
 
-def first_batch_s(work: Path, runs: int) -> float:
-    """Seconds from the end of imports to the first batch, each time in a new process."""
+def first_batch_s(work: Path, runs: int) -> float | None:
+    """Seconds from the end of imports to the first batch, each time in a new process; None where
+    the engine ffcv can't run."""
+    from fasttail.engines import ffcv
+
+    if not ffcv.available():
+        return None
     times = []
     for _ in range(runs):
         command = [sys.executable, "-c", FIRST_BATCH, str(HERE), str(work)]

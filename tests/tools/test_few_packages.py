@@ -38,7 +38,7 @@ tiny = ("optim.batch_size=16", "model.backbone=resnet20", "compute.device=cpu",
 stages.train(TrainOptions("rep", shards=shards, run=run, epochs=1, settings=tiny))
 stages.train(TrainOptions("cls", run=run))
 assert (run / "metrics.json").exists()
-import bench_train
+import bench_loaders, bench_train, gpu_check, _gpu_parts, _loaders
 print("trained")
 """
 
