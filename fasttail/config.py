@@ -226,6 +226,7 @@ class ComputeConfig(Section):
         default=0, ge=0, description="epochs between checkpoints that are kept for good; 0: none"
     )
     tensorboard: bool = True
+    report: bool = Field(default=True, description="write report.html when a stage has ended")
 
 
 class TauConfig(Section):

@@ -73,7 +73,7 @@ def begin(shards_dir: Path, config: str | None, settings: Sequence[str], folder:
         shards=shards_dir,
         config=config,
         run=folder,
-        settings=("compute.tensorboard=false", *settings),
+        settings=("compute.tensorboard=false", "compute.report=false", *settings),
     )
     return new_run(options, World())
 

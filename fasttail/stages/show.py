@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from fasttail import report
 from fasttail.compute import Compute, wait_for_all
 from fasttail.console import Reporter
 from fasttail.engines.auto import choose
@@ -42,3 +43,9 @@ def show(rows: Sequence[dict[str, Any]], run: Run, world: World, reporter: Repor
             f"{run.dataset}: accuracy in % on {last} ({images:,} images)",
         )
     wait_for_all(world)
+
+
+def draw(run: Run, world: World, reporter: Reporter) -> None:
+    """Writes the run's report.html, if so configured."""
+    if world.is_main and run.config.compute.report:
+        report.write_at_end(run.dir, reporter)

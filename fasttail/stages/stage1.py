@@ -8,7 +8,7 @@ from fasttail.rundir import Run
 from fasttail.shards import Shards
 from fasttail.stages.begin import computing, initial_model, new_run, shards_of
 from fasttail.stages.options import TrainOptions, refuse_changes
-from fasttail.stages.show import announce, show
+from fasttail.stages.show import announce, draw, show
 from fasttail.train import rep
 from fasttail.train.preemption import Preempted
 from fasttail.world import World
@@ -46,6 +46,7 @@ def train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
         stage = Stage(run, model, opened, world, compute, reporter)
         rows = classify.score_everywhere([classify.joint_head(model)], stage)
         show(rows, run, world, reporter)
+    draw(run, world, reporter)
     reporter.say(f"stage 2: fasttail train --stage cls --run {run.dir}")
     return run
 

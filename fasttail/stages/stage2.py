@@ -9,7 +9,7 @@ from fasttail.console import Reporter
 from fasttail.rundir import Run
 from fasttail.stages.begin import computing, run_from, shards_of
 from fasttail.stages.options import TrainOptions, configure
-from fasttail.stages.show import show
+from fasttail.stages.show import draw, show
 from fasttail.train import rep
 from fasttail.world import World
 
@@ -32,6 +32,7 @@ def train_cls(options: TrainOptions, world: World, reporter: Reporter) -> Run:
         heads = [classify.joint_head(model), *classify.make_heads(methods, stage)]
         rows = classify.score_everywhere(heads, stage)
         show(rows, run, world, reporter)
+    draw(run, world, reporter)
     return run
 
 

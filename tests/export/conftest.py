@@ -25,6 +25,7 @@ SMALL = (
     "classify.lws.batch_size=8",
     "compute.amp=fp32",
     "compute.tensorboard=false",
+    "compute.report=false",
 )
 
 

@@ -16,6 +16,7 @@ SETTINGS = (
     "compute.amp=fp32",
     "compute.checkpoint_every_min=1e-9",  # after every step
     "compute.tensorboard=false",
+    "compute.report=false",
     "validate_every=7",
 )
 

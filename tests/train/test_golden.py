@@ -35,6 +35,7 @@ SETTINGS = (
     "compute.amp=fp32",
     "compute.log_every=1",
     "compute.tensorboard=false",
+    "compute.report=false",
     "sampler=sqrt",
 )
 

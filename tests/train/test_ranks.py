@@ -24,6 +24,7 @@ SETTINGS = (
     "compute.amp=fp32",
     "compute.log_every=1",
     "compute.tensorboard=false",
+    "compute.report=false",
 )
 
 

@@ -31,6 +31,7 @@ SMALL = (
     "optim.warmup_epochs=0",
     "compute.amp=fp32",
     "compute.tensorboard=false",
+    "compute.report=false",
 )
 QUIET = Reporter(quiet=True)
 
