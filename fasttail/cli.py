@@ -254,6 +254,21 @@ def evaluate(
     stages.evaluate(run, split)
 
 
+@app.command(epilog="Example: fasttail compare runs/seed-0 runs/seed-1 runs/seed-2")
+def compare(
+    runs: list[Path] = typer.Argument(..., help="The runs' directories."),
+    split: str | None = typer.Option(
+        None, help="The split of the numbers. [default: test, or val where there is no test]"
+    ),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object, for scripts."),
+) -> None:
+    """Put several runs' numbers together: each method's mean and spread over seeds, say."""
+    from fasttail.console import Reporter
+    from fasttail.evaluate import compare
+
+    compare.compare(runs, split, Reporter(), as_json=as_json)
+
+
 @app.command(
     epilog="Examples: fasttail study --dataset cifar10-lt --seeds 3;  "
     "fasttail study --samplers instance,class --backbones resnet32,resnet56 --epochs 30;  "
