@@ -59,7 +59,9 @@ class Reporter:
         """A table of texts: `names` columns of names, then numbers."""
         table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         for place, name in enumerate(header):
-            table.add_column(name, justify="left" if place < names else "right")
+            table.add_column(
+                name, justify="left" if place < names else "right", no_wrap=place >= names
+            )
         for row in rows:
             table.add_row(*map(escape, row))
         self._out.print(table)

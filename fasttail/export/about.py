@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import fasttail
 from fasttail import rundir
 from fasttail.classify.head import Head
+from fasttail.classify.scoring import WITHOUT_PROBABILITIES
 from fasttail.errors import UserError
 from fasttail.plan import View
 from fasttail.plans import eval_view
@@ -78,7 +79,7 @@ class About(BaseModel):
             backbone=run.config.model.backbone,
             method=head.method,
             note=head.note_for(""),
-            outputs="scores" if head.method == "ncm" else "logits",
+            outputs="scores" if head.method in WITHOUT_PROBABILITIES else "logits",
             class_names=run.class_names,
             input=f"float32 RGB [batch, 3, {view.out_px}, {view.out_px}], values in 0..1",
             px=view.out_px,

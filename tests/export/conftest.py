@@ -26,6 +26,7 @@ SMALL = (
     "compute.amp=fp32",
     "compute.tensorboard=false",
     "compute.report=false",
+    "compute.report=false",
 )
 
 

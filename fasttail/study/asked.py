@@ -1,0 +1,199 @@
+"""What a study was asked for. It is kept in study.json, and a study is only gone on with as it was
+begun: numbers of two configurations make no comparison."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fasttail import classify, models, recipes, rundir, shards
+from fasttail.config import TrainConfig
+from fasttail.errors import UserError
+from fasttail.plan import samplers as plan_samplers
+from fasttail.shards import Shards
+from fasttail.stages import TrainOptions, shards_dir
+from fasttail.stages.options import configure
+
+FORMAT = 1
+STUDIES = Path("studies")
+# What tells a study's runs apart is not for --set.
+OWN_KEYS = {"seed": "--seeds", "sampler": "--samplers", "model.backbone": "--backbones"}
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """What `fasttail study` was asked; None where nothing was said."""
+
+    samplers: str
+    seeds: int
+    backbones: str | None = None
+    methods: str = "all"
+    dataset: str | None = None
+    shards: Path | None = None
+    config: str | None = None
+    epochs: int | None = None
+    settings: Sequence[str] = ()
+    out: Path | None = None
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One stage 1 of a study, and where it lies."""
+
+    backbone: str
+    sampler: str
+    seed: int
+    dir: Path
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study: its directory, its shards, and everything its runs have in common."""
+
+    dir: Path
+    shards: Shards
+    config: TrainConfig
+    recipe: str
+    options: StudyOptions
+    samplers: tuple[str, ...]
+    backbones: tuple[str, ...]
+    methods: tuple[str, ...]
+
+    @property
+    def runs(self) -> tuple[RunPlan, ...]:
+        """Seed by seed, so that a study under way has every sampler's first seed before any's
+        second."""
+        return tuple(
+            RunPlan(backbone, sampler, seed, self.dir / "runs" / name)
+            for seed in range(self.options.seeds)
+            for backbone in self.backbones
+            for sampler in self.samplers
+            for name in [re.sub(r"[^\w.-]", "-", f"{backbone}-{sampler}-seed{seed}")]
+        )
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that accuracies are read on."""
+        return tuple(name for name in self.shards.split_names if name != "train")
+
+    @property
+    def path(self) -> Path:
+        return self.dir / "study.json"
+
+    def asked(self) -> dict[str, Any]:
+        """All that the numbers depend on."""
+        config = self.config.model_dump(mode="json")
+        del config["seed"], config["sampler"], config["model"]["backbone"]
+        return {
+            "dataset": self.shards.name,
+            "shards_digest": self.shards.digest,
+            "samplers": list(self.samplers),
+            "backbones": list(self.backbones),
+            "seeds": self.options.seeds,
+            "methods": list(self.methods),
+            "config": config,
+        }
+
+    def train_options(self, run: RunPlan) -> TrainOptions:
+        """Stage 1 of one of the runs, from its beginning."""
+        own = (f"model.backbone={run.backbone}", f"seed={run.seed}")
+        return TrainOptions(
+            stage="rep",
+            shards=self.shards.dir,
+            config=self.recipe,
+            sampler=run.sampler,
+            run=run.dir,
+            epochs=self.options.epochs,
+            settings=(*self.options.settings, *own),
+        )
+
+
+def plan(options: StudyOptions) -> Study:
+    """Checks what was asked, and writes nothing.
+
+    Raises `UserError` for names that are not there, and for shards with nothing but train.
+    """
+    opened = shards.open(shards_dir(options.dataset, options.shards))
+    if set(opened.split_names) == {"train"}:
+        raise UserError(f"{opened.dir}: there is only train, and no split to read accuracies on")
+    if options.seeds < 1:
+        raise UserError(f"--seeds {options.seeds}: at least 1")
+    for setting in options.settings:
+        key = setting.partition("=")[0]
+        if key in OWN_KEYS:
+            raise UserError(f"--set {key}: a study's own, given with {OWN_KEYS[key]}")
+    recipe = options.config or _recipe_for(opened)
+    common = TrainOptions(stage="rep", epochs=options.epochs, settings=options.settings)
+    config = configure(common, recipes.load(recipe))
+    backbones = _names(options.backbones or config.model.backbone, "--backbones")
+    for backbone in backbones:
+        models.check_name(backbone)
+    samplers = _names(options.samplers, "--samplers")
+    for sampler in samplers:
+        plan_samplers.parse(sampler, config.optim.epochs)
+    methods = _methods(options.methods, config)
+    directory = options.out or STUDIES / opened.dir.name
+    return Study(directory, opened, config, recipe, options, samplers, backbones, methods)
+
+
+def begin(study: Study) -> None:
+    """Makes the study's directory, or takes up the one that is there.
+
+    Raises `UserError` if it is another study's, or was begun with something else.
+    """
+    if not study.path.exists():
+        if study.dir.exists() and any(study.dir.iterdir()):
+            raise UserError(f"{study.dir} is there and holds no study: choose another --out")
+        study.dir.mkdir(parents=True, exist_ok=True)
+        about = {"format": FORMAT, "asked": study.asked(), "provenance": rundir.provenance()}
+        rundir.write_json(study.path, about)
+        return
+    before = read(study.path)["asked"]
+    # Through JSON, by which tuples become lists.
+    changed = list(_differences(before, json.loads(json.dumps(study.asked()))))
+    if changed:
+        raise UserError(
+            f"{study.dir}: this study was begun with other {', '.join(changed[:4])}"
+            + (", ..." if len(changed) > 4 else "")
+            + ": ask for the same again to go on with it, or choose another --out"
+        )
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A study.json. `UserError` if it is damaged, or another version's."""
+    try:
+        about = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: damaged: {error}") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT or "asked" not in about:
+        raise UserError(f"{path}: no study that this version reads (format {FORMAT})")
+    return about
+
+
+def _recipe_for(opened: Shards) -> str:
+    split = opened.split("train")
+    return recipes.for_dataset(opened.name, int(max(split.heights_N.max(), split.widths_N.max())))
+
+
+def _names(listed: str, option: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in listed.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise UserError(f"{option} {listed}: names with commas between them, each once")
+    return names
+
+
+def _methods(listed: str, config: TrainConfig) -> tuple[str, ...]:
+    """As `fasttail train --method` takes them; `joint` is always there."""
+    return tuple(classify.of_these(",".join(_names(listed, "--methods")), config))
+
+
+def _differences(before: Any, now: Any, key: str = "") -> Iterator[str]:
+    """The dotted keys whose values differ."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for name in [*before, *(name for name in now if name not in before)]:
+            dotted = f"{key}.{name}" if key else name
+            yield from _differences(before.get(name), now.get(name), dotted)
+    elif before != now:
+        yield key
