@@ -1,6 +1,7 @@
 """The command line: parse, make a configuration, make one call. No logic; heavy imports stay inside
 the commands, so that `--help` and mistakes answer at once."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ app = typer.Typer(
     name="fasttail",
     help="Long-tailed image recognition whose input side is never the bottleneck.",
     no_args_is_help=True,
+    epilog="Examples: fasttail demo;  fasttail convert --dataset cifar10-lt;  "
+    "fasttail --quiet train --stage rep --dataset cifar10-lt;  fasttail train --help",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -24,10 +27,26 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
+def _no_color(asked: bool) -> None:
+    if asked:
+        os.environ["NO_COLOR"] = "1"
+
+
+def _quiet(asked: bool) -> None:
+    if asked:
+        os.environ["FASTTAIL_QUIET"] = "1"
+
+
 @app.callback()
 def _root(
     version: bool = typer.Option(
         False, "--version", help="Print the version and exit.", callback=_version, is_eager=True
+    ),
+    quiet: bool = typer.Option(
+        False, "--quiet", "-q", help="Results and errors only.", callback=_quiet, is_eager=True
+    ),
+    no_color: bool = typer.Option(
+        False, "--no-color", help="No colours.", callback=_no_color, is_eager=True
     ),
 ) -> None:
     pass
@@ -88,6 +107,7 @@ def convert(
         None, help="Bytes of images from which on a split gets another file. [default: 32GiB]"
     ),
     jobs: int | None = typer.Option(None, help="Worker processes. [default: the usable cores]"),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object at the end, for scripts."),
 ) -> None:
     """Convert a data set to shards: a few big files and a table of where each image is."""
     from fasttail.shards import command
@@ -113,17 +133,19 @@ def convert(
             "part_size": part_size,
             "jobs": jobs,
         },
+        as_json=as_json,
     )
 
 
 @app.command(epilog="Example: fasttail verify shards/inat2018")
 def verify(
     shards: Path = typer.Argument(..., help="The directory of the shards."),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object, for scripts."),
 ) -> None:
-    """Read every sample again: its crc32, its place, and the table's consistency."""
+    """Read every sample again: its crc32, its place, the tables. Exit code 1 if there is damage."""
     from fasttail.shards import command
 
-    command.run_verify(shards)
+    command.run_verify(shards, as_json=as_json)
 
 
 @app.command(epilog="Example: fasttail index data/*.tar --label-key label")
@@ -144,12 +166,13 @@ def index(
         None, help="fail: stop at the end with the list; skip: leave them out. [default: fail]"
     ),
     jobs: int | None = typer.Option(None, help="Worker processes. [default: the usable cores]"),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object at the end, for scripts."),
 ) -> None:
     """Make the class-index table over tar shards that exist, copying nothing."""
     from fasttail.shards import command
 
     options = {"label_key": label_key, "check": check, "on_bad": on_bad, "jobs": jobs}
-    command.run_index(tars, out, options)
+    command.run_index(tars, out, options, as_json=as_json)
 
 
 @app.command(
@@ -247,11 +270,12 @@ def evaluate(
         None, "--run", "--run-dir", help="The run's directory. [default: the only one in runs/]"
     ),
     split: str = typer.Option("test", help="The split to read accuracies on."),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object, for scripts."),
 ) -> None:
     """Read the accuracies of a run's heads on a split again, and add them to metrics.json."""
     from fasttail import stages
 
-    stages.evaluate(run, split)
+    stages.evaluate(run, split, as_json=as_json)
 
 
 @app.command(epilog="Example: fasttail compare runs/seed-0 runs/seed-1 runs/seed-2")
@@ -393,7 +417,19 @@ def report(
     print(report.write_all(runs, out))
 
 
-@app.command()
+@app.command(epilog="Example: fasttail engines --json")
+def engines(
+    as_json: bool = typer.Option(False, "--json", help="One JSON object, for scripts."),
+) -> None:
+    """Say which engines work on this machine, by decoding an image with each. Exit code 1 if one
+    is installed and does not work."""
+    from fasttail.engines import survey
+
+    if not survey.show(as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: fasttail demo")
 def demo() -> None:
     """See the whole method in a minute: handwritten digits made long-tailed, both stages, the
     table."""

@@ -1,5 +1,10 @@
-"""What a person sees: lines, progress bars and tables. Numbers go to stdout, the rest to stderr."""
+"""What a person sees: lines, progress bars and tables. Numbers go to stdout, the rest to stderr.
 
+rich leaves colours out where NO_COLOR is set or the output is no terminal; this file alone reads
+FASTTAIL_QUIET, which `fasttail --quiet` sets.
+"""
+
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +30,18 @@ COLUMNS = {
     "all_macro": "macro",
     "worst": "worst",
 }
+QUIET = "FASTTAIL_QUIET"
+
+
+def remarks(quiet: bool = False) -> Console:
+    """stderr, for how it goes; silent if `quiet` or if FASTTAIL_QUIET is set."""
+    silent = quiet or os.environ.get(QUIET, "") not in ("", "0")
+    return Console(quiet=silent, stderr=True, soft_wrap=True, highlight=False)
+
+
+def complaints() -> Console:
+    """stderr, for what is wrong: never silent."""
+    return Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 class Reporter:
@@ -32,7 +49,7 @@ class Reporter:
 
     def __init__(self, quiet: bool = False) -> None:
         self._out = Console(quiet=quiet, soft_wrap=True, highlight=False)
-        self._err = Console(quiet=quiet, stderr=True, soft_wrap=True, highlight=False)
+        self._err = remarks(quiet)
 
     def say(self, line: str) -> None:
         """One line on how it goes."""

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,6 +23,7 @@ from rich.progress import (
 
 from fasttail import datasets
 from fasttail.config import ConvertConfig
+from fasttail.console import Reporter, complaints, remarks
 from fasttail.errors import UserError
 from fasttail.shards.convert import convert
 from fasttail.shards.reader import Shards
@@ -40,13 +42,20 @@ def shards_root() -> Path:
     return Path(os.environ.get("FASTTAIL_SHARDS", "shards"))
 
 
-def run_convert(name: str, source: Path | None, out: Path | None, options: dict[str, Any]) -> None:
+def run_convert(
+    name: str,
+    source: Path | None,
+    out: Path | None,
+    options: dict[str, Any],
+    *,
+    as_json: bool = False,
+) -> None:
     """`fasttail convert`: `options` are those of `ConvertConfig` that were given."""
     cfg = config_from(options)
     datasets.check_name(name)
     if source is None and (data_root() / name).exists():
         source = data_root() / name
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = remarks()
     with stopped_politely():
         if World.from_env().is_main and console.is_terminal:
             console.print(f"{name}: looking for images" + (f" in {source}" if source else ""))
@@ -56,29 +65,40 @@ def run_convert(name: str, source: Path | None, out: Path | None, options: dict[
             shards = convert(index, out, cfg, progress)
     if World.from_env().is_main:
         _say(console, shards)
+        if as_json:
+            _say_json(shards)
 
 
-def run_index(tars: list[Path], out: Path | None, options: dict[str, Any]) -> None:
+def run_index(
+    tars: list[Path], out: Path | None, options: dict[str, Any], *, as_json: bool = False
+) -> None:
     """`fasttail index`: `options` as for `run_convert`."""
     cfg = config_from(options)
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = remarks()
     out = out or shards_root() / tars[0].resolve().parent.name
     with stopped_politely(), _bar(console) as progress:
         shards = index_tars(tars, out, cfg, progress)
     _say(console, shards)
+    if as_json:
+        _say_json(shards)
 
 
-def run_verify(folder: Path) -> None:
+def run_verify(folder: Path, *, as_json: bool = False) -> None:
     """`fasttail verify`: prints what is wrong and exits with 1, or says that all is well."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = remarks()
     with _bar(console) as progress:
         found = verify(folder, progress)
-    for problem in found.problems:
-        console.print(f"  {problem}", markup=False)
+    if as_json:
+        Reporter().json({"shards": str(folder), "whole": not found.problems, **asdict(found)})
     if found.problems:
-        console.print(f"{folder} is damaged: {len(found.problems)} findings")
+        for problem in found.problems:
+            complaints().print(f"  {problem}", markup=False)
+        complaints().print(f"{folder} is damaged: {len(found.problems)} findings", markup=False)
         raise SystemExit(1)
-    console.print(f"{folder} is whole: {found.samples:,} samples, {found.bytes / 1e6:,.1f} MB read")
+    console.print(
+        f"{folder} is whole: {found.samples:,} samples, {found.bytes / 1e6:,.1f} MB read",
+        markup=False,
+    )
 
 
 def config_from(options: dict[str, Any]) -> ConvertConfig:
@@ -125,7 +145,8 @@ def _bar(console: Console) -> Iterator[Callable[[str, int, int], None] | None]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as progress:
+    # Where the output is no terminal, a bar would leave a line of blocks in the log.
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=None)
 
         def show(what: str, done: int, total: int) -> None:
@@ -135,18 +156,41 @@ def _bar(console: Console) -> Iterator[Callable[[str, int, int], None] | None]:
 
 
 def _say(console: Console, shards: Shards) -> None:
+    def say(line: str) -> None:
+        console.print(line, markup=False)
+
     for name, split in shards.meta.splits.items():
         parts = f" in {len(split.parts)} parts" if len(split.parts) > 1 else ""
         size = sum(part.bytes for part in split.parts)
-        console.print(f"  {name}: {split.samples:,} images, {size / 1e6:,.1f} MB{parts}")
+        say(f"  {name}: {split.samples:,} images, {size / 1e6:,.1f} MB{parts}")
     for note in shards.meta.notes:
-        console.print(f"  {note}")
+        say(f"  {note}")
     for split, n in shards.meta.rejected.items():
-        console.print(f"  {split}: {n} bad images left out, listed in {shards.dir}/rejected.csv")
+        say(f"  {split}: {n} bad images left out, listed in {shards.dir}/rejected.csv")
     if raw := shards.meta.raw:
-        console.print(
+        say(
             f"  kept as pixels: {raw.images:,} images of the smallest classes, "
             f"{raw.share_of_draws['class']:.0%} of class-balanced and "
             f"{raw.share_of_draws['sqrt']:.0%} of square-root draws"
         )
-    console.print(f"{shards.dir} is ready: fasttail train --stage rep --shards {shards.dir}")
+    say(f"{shards.dir} is ready: fasttail train --stage rep --shards {shards.dir}")
+
+
+def _say_json(shards: Shards) -> None:
+    Reporter().json(
+        {
+            "shards": str(shards.dir),
+            "digest": shards.digest,
+            "classes": len(shards.class_names),
+            "splits": {
+                name: {
+                    "images": split.samples,
+                    "bytes": sum(part.bytes for part in split.parts),
+                    "parts": len(split.parts),
+                }
+                for name, split in shards.meta.splits.items()
+            },
+            "rejected": dict(shards.meta.rejected),
+            "notes": list(shards.meta.notes),
+        }
+    )

@@ -15,11 +15,13 @@ from fasttail.world import World
 def announce(run: Run, opened: Shards, compute: Compute, world: World, reporter: Reporter) -> None:
     optim = run.config.optim
     counts_C = opened.split("train").counts_C
+    precision = str(compute.dtype).removeprefix("torch.")
     reporter.say(
         f"{run.dir}: {run.dataset}, {counts_C.sum():,} training images in {len(counts_C):,} "
         f"classes ({counts_C.max():,} to {counts_C.min():,}); {run.config.model.backbone}, "
         f"{run.config.sampler} sampler, {run.config.loss.name}, {optim.epochs} epochs of "
-        f"{optim.batch_size} images a step on {world.size} x {compute.device.type} in {str(compute.dtype).removeprefix('torch.')}"
+        f"{optim.batch_size} images a step on {world.size} x {compute.device.type} in "
+        f"{precision}"
     )
     if run.config.data.engine == "auto":
         reporter.say("engine {}: {}".format(*choose(opened.split("train"), compute.device)))
@@ -30,18 +32,28 @@ def announce(run: Run, opened: Shards, compute: Compute, world: World, reporter:
         )
 
 
-def show(rows: Sequence[dict[str, Any]], run: Run, world: World, reporter: Reporter) -> None:
-    """Keeps all rows, and shows those of the last split: test, where there is one."""
+def show(
+    rows: Sequence[dict[str, Any]],
+    run: Run,
+    world: World,
+    reporter: Reporter,
+    *,
+    as_json: bool = False,
+) -> None:
+    """Keeps all rows, and shows those of the last split: test, where there is one; as a table, or
+    as JSON with all they hold."""
     if not rows:
         reporter.say(f"{run.dataset} has no val and no test split: nothing is scored")
     elif world.is_main:
         run.add_rows(rows)
         last = rows[-1]["split"]
         images = rows[-1]["images"]
-        reporter.table(
-            [row for row in rows if row["split"] == last],
-            f"{run.dataset}: accuracy in % on {last} ({images:,} images)",
-        )
+        shown = [row for row in rows if row["split"] == last]
+        if as_json:
+            reporter.json({"run": str(run.dir), "split": last, "rows": shown})
+        else:
+            title = f"{run.dataset}: accuracy in % on {last} ({images:,} images)"
+            reporter.table(shown, title)
     wait_for_all(world)
 
 

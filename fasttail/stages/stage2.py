@@ -37,7 +37,11 @@ def train_cls(options: TrainOptions, world: World, reporter: Reporter) -> Run:
 
 
 def evaluate(
-    run_dir: Path | None, split_name: str, reporter: Reporter | None = None
+    run_dir: Path | None,
+    split_name: str,
+    reporter: Reporter | None = None,
+    *,
+    as_json: bool = False,
 ) -> list[dict[str, Any]]:
     """Scores stage 1's classifier and every head of a run on a split; returns the rows, which are
     added to metrics.json and shown."""
@@ -50,5 +54,5 @@ def evaluate(
         model = rep.load_model(run, compute)
         stage = Stage(run, model, opened, world, compute, reporter)
         rows = classify.score_heads(classify.saved_heads(stage), stage, split_name)
-        show(rows, run, world, reporter)
+        show(rows, run, world, reporter, as_json=as_json)
     return rows
