@@ -28,6 +28,11 @@ def choose(split: Source, device: torch.device) -> tuple[str, str]:
                 f"{len(split)} images of {image_hw[0]}x{image_hw[1]} take {need / 1e6:.0f} MB, "
                 f"less than a quarter of the {have / 1e9:.0f} GB of {device}"
             )
+    return decoder(device)
+
+
+def decoder(device: torch.device) -> tuple[str, str]:
+    """The engine for images that have to be decoded, and the reason in words."""
     if device.type == "cuda" and dali.available():
         return "dali", f"DALI decodes on {device}"
     if ffcv.available():

@@ -1,0 +1,141 @@
+"""`fasttail engines`: which engines work here, shown by decoding one image with each."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fasttail import engines, kernels
+from fasttail.console import Reporter
+from fasttail.engines import auto
+from fasttail.engines.base import BatchPlan
+from fasttail.engines.source import JPEG
+from fasttail.errors import MissingExtra, UserError
+
+SIDE = 64  # pixels
+ALLOWED = 3.0  # mean difference to the reference's pixels, of 255: FFCV's fast DCT makes nearly one
+
+
+@dataclass(frozen=True)
+class Found:
+    """An engine and whether it works; `note` says with what, or why not."""
+
+    engine: str
+    works: bool
+    installed: bool
+    note: str
+
+
+class OneImage:
+    """A source of one JPEG in memory, a smooth colour gradient."""
+
+    def __init__(self) -> None:
+        y, x = np.mgrid[0:SIDE, 0:SIDE] * (255 / SIDE)
+        pixels_HWC = np.stack([y, x, 255 - (x + y) / 2], axis=2).astype(np.uint8)
+        file = BytesIO()
+        Image.fromarray(pixels_HWC).save(file, "JPEG", quality=95)
+        self._bytes = np.frombuffer(file.getvalue(), np.uint8)
+        self.heights_N = self.widths_N = np.array([SIDE], np.int32)
+        self.modes_N = np.array([JPEG], np.uint8)
+        self.parts_N = np.zeros(1, np.int32)
+        self.offsets_N = np.zeros(1, np.int64)
+        self.sizes_N = np.array([self._bytes.size], np.int64)
+        self.crc32_N = np.array([zlib.crc32(self._bytes.data)], np.uint32)
+        self.part_paths: Sequence[Path] = (Path("memory"),)
+
+    def __len__(self) -> int:
+        return 1
+
+    def part_bytes(self, part: int) -> np.ndarray:
+        return self._bytes
+
+    def bytes(self, i: int) -> np.ndarray:
+        return self._bytes
+
+    def where(self, i: int) -> str:
+        return "the test image"
+
+
+class OneBatch:
+    """A plan of that image, as it is."""
+
+    steps = max_batch = 1
+    out_hw = (SIDE, SIDE)
+
+    def batch(self, step: int) -> BatchPlan:
+        return BatchPlan(
+            ids_B=np.zeros(1, np.int64),
+            labels_B=np.zeros(1, np.int64),
+            boxes_B4=np.array([[0, 0, SIDE, SIDE]], np.int32),
+            flips_B=np.zeros(1, np.bool_),
+        )
+
+
+def _decoded(name: str, source: OneImage, device: torch.device) -> torch.Tensor:
+    engine = engines.make(name, source, device=device, threads=1)
+    try:
+        (batch,) = engine.run(OneBatch())
+        return batch.images_BHWC.cpu().float()
+    finally:
+        engine.close()
+
+
+def _note(name: str, device: torch.device) -> str:
+    """What an engine that works decodes with."""
+    notes = {
+        "ffcv": "fasttail's kernel, in threads"
+        if kernels.available()
+        else f"FFCV's own decoder, slower and less exact: {kernels.why_missing()}",
+        "dali": "NVIDIA DALI on the GPU" if device.type == "cuda" else "NVIDIA DALI on the CPU",
+        "resident": "a decoded split in memory, for images of one size",
+        "reference": "Pillow, one image after the other: slow",
+        "synthetic": "random images, to measure by",
+    }
+    return notes[name]
+
+
+def survey(device: torch.device) -> list[Found]:
+    """Decodes an image with every engine. None is left out, and none stops the others."""
+    source = OneImage()
+    expected = _decoded("reference", source, torch.device("cpu"))
+    found = []
+    for name in engines.ENGINES:
+        try:
+            images = _decoded(name, source, device)
+        except MissingExtra as error:
+            found.append(Found(name, works=False, installed=False, note=str(error)))
+            continue
+        except (UserError, ImportError, OSError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            found.append(Found(name, works=False, installed=True, note=reason))
+            continue
+        off = float((images - expected).abs().mean())
+        if name != "synthetic" and off > ALLOWED:
+            note = f"its pixels are off by {off:.1f} of 255 in the mean"
+            found.append(Found(name, works=False, installed=True, note=note))
+        else:
+            found.append(Found(name, works=True, installed=True, note=_note(name, device)))
+    return found
+
+
+def show(*, as_json: bool, reporter: Reporter | None = None) -> bool:
+    """Prints the survey of this machine; whether every engine that is installed works."""
+    reporter = reporter or Reporter()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = survey(device)
+    decoder = auto.decoder(device)[0]
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    if as_json:
+        reporter.json({"gpu": gpu, "auto": decoder, "engines": [asdict(one) for one in found]})
+    else:
+        state = {(True, True): "works", (False, False): "not installed", (False, True): "FAILS"}
+        reporter.facts(
+            {one.engine: f"{state[one.works, one.installed]}: {one.note}" for one in found},
+            f"engines on {gpu or 'the CPU'}; auto takes {decoder} for photographs",
+        )
+    return all(one.works for one in found if one.installed)
