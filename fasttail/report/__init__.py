@@ -42,9 +42,8 @@ def write_at_end(run_dir: Path, reporter: Reporter) -> None:
     except UserError as error:
         reporter.say(f"no report: {error}")
     except Exception as error:  # noqa: BLE001 - whatever it is, the training is done and kept
-        reporter.say(
-            f"no report: {type(error).__name__}: {error}; fasttail report {run_dir} shows more"
-        )
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        reporter.say(f"no report: {why}; fasttail report {run_dir} says more")
 
 
 def need_packages() -> None:

@@ -62,6 +62,7 @@ def draw_distribution(
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_ylim(bottom=0.7)
+    axes.set_xlim(0.4, len(sorted_C) + 0.6)
     axes.grid(axis="x", visible=False)
     axes.set_xlabel("classes, the largest first")
     axes.set_ylabel("training images")

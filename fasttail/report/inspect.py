@@ -113,10 +113,13 @@ def inspect(opened: Shards) -> Inspection:
     )
 
 
-def show(folder: Path, *, as_json: bool, html: Path | None = None) -> None:
-    """Prints an inspection as text, or as one JSON object, and writes it as a page to `html`."""
+def show(
+    folder: Path, *, as_json: bool, html: Path | None = None, seconds: float = measure.SECONDS
+) -> None:
+    """Prints an inspection as text, or as one JSON object, and writes it as a page to `html`.
+    `seconds` is how long the engine is measured."""
     opened = shards.open(folder)
-    found = replace(inspect(opened), epoch=measure.epoch_time(opened))
+    found = replace(inspect(opened), epoch=measure.epoch_time(opened, seconds))
     reporter = Reporter()
     try:
         found = replace(found, duplicates=duplicates.find(opened))
