@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from fasttail import shards, stages
+from fasttail.classify import METHODS
 from fasttail.console import Reporter
 from fasttail.rundir import Run
 from fasttail.shards.columns import RAW
@@ -35,7 +36,7 @@ def trained(shards_dir: Path, run: Path, *settings: str) -> Run:
     stages.train(
         TrainOptions(stage="rep", shards=shards_dir, run=run, settings=(*SMALL, *settings)), quiet
     )
-    return stages.train(TrainOptions(stage="cls", run=run), quiet)
+    return stages.train(TrainOptions(stage="cls", run=run, method=",".join(METHODS)), quiet)
 
 
 @pytest.fixture(scope="session")

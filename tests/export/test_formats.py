@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from fasttail import classify
 from fasttail.classify.head import Head
 from fasttail.console import Reporter
 from fasttail.errors import MissingExtra, UserError
@@ -21,7 +22,7 @@ from fasttail.models import build
 from fasttail.rundir import Run
 from fasttail.train.checkpoint import save_weights
 
-METHODS = ("joint", "crt", "lws", "tau", "ncm")
+METHODS = ("joint", *classify.METHODS)
 # float32 against float64: logits of these runs are of the order of 1 to 10.
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 
@@ -36,8 +37,11 @@ def images(blob_files: list[Path]) -> torch.Tensor:
 def reference(run: Run, method: str, images: torch.Tensor) -> np.ndarray:
     """The logits float64 [N, C] by the formulas, from the files in the run's directory."""
     tensors = load_file(run.model_path)
+    head = {} if method == "joint" else load_file(run.dir / "heads" / f"{method}.safetensors")
     model = build("resnet20", len(run.class_names))
-    model.load_state_dict(tensors)
+    own = {name: tensor for name, tensor in head.items() if name.startswith("backbone.")}
+    assert bool(own) == (method == "crt-last-block")
+    model.load_state_dict({**tensors, **own})
     normalised = (images.double() - 0.3) / 0.2
     with torch.inference_mode():
         x_ND = model.double().eval().backbone(normalised).numpy()
@@ -45,7 +49,6 @@ def reference(run: Run, method: str, images: torch.Tensor) -> np.ndarray:
         return x_ND @ tensors["classifier.weight"].double().numpy().T + (
             tensors["classifier.bias"].double().numpy()
         )
-    head = load_file(run.dir / "heads" / f"{method}.safetensors")
     if method == "ncm":
         x_ND = x_ND - head["center"].double().numpy()
         x_ND = x_ND / np.sqrt((x_ND**2).sum(1, keepdims=True))
@@ -132,7 +135,9 @@ def test_a_cosine_head_is_exported_with_its_features_scaled_to_unit_length(
 
 
 def test_what_is_not_there_is_named_with_what_is(blob_run: Run, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"unknown method .*'taw'.*joint, crt, lws, tau, ncm"):
+    with pytest.raises(
+        UserError, match=r"unknown method .*'taw'.*joint, crt, lws, tau, ncm, .*crt-last-block"
+    ):
         exported(blob_run, "taw", "state", tmp_path / "x")
     with pytest.raises(UserError, match=r"unknown format 'onx' \(did you mean 'onnx'"):
         exported(blob_run, "tau", "onx", tmp_path / "x")
@@ -144,7 +149,7 @@ def test_what_is_not_there_is_named_with_what_is(blob_run: Run, tmp_path: Path) 
 def test_the_best_head_on_val_is_taken_where_none_is_named(blob_run: Run) -> None:
     path = export(blob_run.dir, None, "state", None, Reporter(quiet=True))
     on_val = {r["method"]: r["all_macro"] for r in blob_run.rows() if r["split"] == "val"}
-    assert len(on_val) == 5
+    assert set(on_val) == set(METHODS)
     assert on_val[path.stem] == max(on_val.values())
     assert path.parent == blob_run.dir / "exports"
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fasttail import shards
+from fasttail import classify, shards
 from fasttail.classify import joint_head
 from fasttail.classify.head import Head
 from fasttail.compute import pick
@@ -30,7 +30,7 @@ from fasttail.shards.convert import convert, rule_from
 from fasttail.train import rep
 from fasttail.world import World
 
-METHODS = ("joint", "crt", "lws", "tau", "ncm")
+METHODS = ("joint", *classify.METHODS)
 NOTHING = io.BytesIO()
 
 
@@ -46,7 +46,9 @@ def measured(run: Run, method: str) -> np.ndarray:
     the run keeps."""
     model = rep.load_model(run, pick(run.config.compute, World()))
     head = joint_head(model) if method == "joint" else Head.load(run.head_path(method))
-    features_ND = torch.from_numpy(np.load(run.features_dir / "test.npy"))
+    own = run.features_dir / method / "test.npy"
+    assert own.exists() == (method == "crt-last-block")
+    features_ND = torch.from_numpy(np.load(own if own.exists() else run.features_dir / "test.npy"))
     return head.logits(features_ND).argmax(1).numpy()
 
 
