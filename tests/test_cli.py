@@ -1,16 +1,29 @@
 """The command line as a shell sees it: exit codes, one line on stderr, nothing left behind."""
 
+import json
+import os
+import pty
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from fasttail.cli import app
+
+COMMANDS: dict[str, typer.core.TyperCommand] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
-def fasttail(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def fasttail(
+    *arguments: str, cwd: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "fasttail", *arguments],
         cwd=cwd,
+        env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
         timeout=120,
@@ -57,3 +70,147 @@ def test_help_names_every_command_and_needs_no_torch(tmp_path: Path) -> None:
         check=True,
     )
     assert imported.stdout.strip() == "False"
+
+
+def examples(epilog: str) -> list[str]:
+    text = re.sub(r"^Examples?: ", "", epilog)
+    return [part.strip() for part in text.split(";  ")]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_examples_that_parse(name: str) -> None:
+    epilog = COMMANDS[name].epilog
+    assert epilog is not None
+    assert epilog.startswith("Example")
+    own = 0
+    for example in examples(epilog):
+        words = shlex.split(example)
+        at = next(i for i, word in enumerate(words) if word == "fasttail")
+        command, *arguments = words[at + 1 :]
+        COMMANDS[command].make_context(command, arguments)  # raises where an option is unknown
+        own += command == name
+    assert own
+
+
+def test_what_scripts_read_comes_as_json() -> None:
+    with_json = {
+        name
+        for name, command in COMMANDS.items()
+        if any("--json" in option.opts for option in command.params)
+    }
+    assert with_json >= {"convert", "index", "verify", "eval", "compare", "predict", "inspect"}
+
+
+def test_the_shell_completes_commands_and_options(tmp_path: Path) -> None:
+    found = []
+    for words in ("fasttail in", "fasttail verify --js"):
+        env = {
+            "_FASTTAIL_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+        }
+        code = "import sys; sys.argv[0] = 'fasttail'; from fasttail.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, **env},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        found.append(done.stdout.split())
+    assert found == [["index", "inspect"], ["--json"]]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with shards/digits, and what converting them said where stderr is no terminal."""
+    folder = tmp_path_factory.mktemp("digits")
+    done = fasttail("convert", "--dataset", "digits", "--jobs", "1", cwd=folder)
+    assert done.returncode == 0
+    assert done.stdout == ""
+    return folder, done.stderr
+
+
+def on_terminal(*arguments: str, cwd: Path, **env: str) -> str:
+    """What a command writes to a terminal."""
+    own, theirs = pty.openpty()
+    plain = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "CI")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "fasttail", *arguments],
+        cwd=cwd,
+        env={**plain, "TERM": "xterm-256color", **env},
+        stdout=theirs,
+        stderr=theirs,
+        stdin=theirs,
+    ):
+        os.close(theirs)
+        pieces = []
+        while True:
+            try:
+                piece = os.read(own, 1 << 16)
+            except OSError:  # how Linux says that the other end is closed
+                break
+            if not piece:
+                break
+            pieces.append(piece)
+    os.close(own)
+    return b"".join(pieces).decode()
+
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7]m|\x1b\[[0-9;]*38;")
+
+
+def is_clean(text: str) -> bool:
+    """Lines only: no escape codes, no carriage returns, no piece of a bar."""
+    return not re.search("[\x1b\r\x08\u2501\u2578\u257a]", text)
+
+
+def test_a_log_is_clean_where_it_is_no_terminal(digits: tuple[Path, str]) -> None:
+    folder, log = digits
+    assert is_clean(log)
+    assert log.splitlines()[0] == "  train: 331 images, 1.0 MB"
+    assert log.count("\n") == 6
+    shown = on_terminal("verify", "shards/digits", cwd=folder)
+    assert not is_clean(shown), "on a terminal there is a bar"
+    assert COLOUR.search(shown)
+
+
+def test_no_color_leaves_colours_out(digits: tuple[Path, str]) -> None:
+    folder, _ = digits
+    for arguments, env in ((["--no-color"], {}), ([], {"NO_COLOR": "1"})):
+        shown = on_terminal(*arguments, "verify", "shards/digits", cwd=folder, **env)
+        assert "is whole" in shown
+        assert not COLOUR.search(shown)
+
+
+def test_quiet_leaves_results_and_errors(digits: tuple[Path, str]) -> None:
+    folder, _ = digits
+    done = fasttail("-q", "verify", "shards/digits", cwd=folder)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = fasttail("--quiet", "verify", "shards/digits", "--json", cwd=folder)
+    assert done.stderr == ""
+    found = json.loads(done.stdout)
+    assert found["whole"] is True
+    assert found["samples"] == 871
+    done = fasttail("-q", "verify", "shards/none", cwd=folder)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
+def test_damage_is_exit_code_1_and_told_when_quiet(
+    digits: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, _ = digits
+    copy = tmp_path / "shards"
+    subprocess.run(["cp", "-r", folder / "shards", copy], check=True)
+    part = copy / "digits" / "test-00000.beton"
+    content = bytearray(part.read_bytes())
+    content[-5000] ^= 255
+    part.write_bytes(content)
+    done = fasttail("-q", "verify", "shards/digits", "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert found["whole"] is False
+    assert found["problems"]
+    assert found["problems"][0] in done.stderr
