@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
@@ -255,6 +257,29 @@ def test_only_what_a_run_lacks_is_made(finished: Path, blob_shards: Path, tmp_pa
     assert begun is not None
     assert (begun.stage, begun.resume) == ("rep", False)
     assert not list(run_plan.dir.iterdir()), "a new run finds an empty directory"
+
+
+def test_two_processes_make_one_study(blob_shards: Path, tmp_path: Path) -> None:
+    sets = [argument for setting in SMALL[1:] for argument in ("--set", setting)]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", "-m", "fasttail", "study", "--samplers", "class,sqrt"),
+            *("--shards", str(blob_shards), "--backbones", "resnet20", "--epochs", "1"),
+            *("--methods", "ncm", "--out", str(tmp_path / "two"), *sets),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("accuracy in % on test (40 images), 1 seed") == 1, "one speaks"
+    with (tmp_path / "two" / "matrix.csv").open() as file:
+        cells = [(row["sampler"], row["method"], row["images"]) for row in csv.DictReader(file)]
+    assert cells[4:] == [
+        (sampler, method, "40") for sampler in ("class", "sqrt") for method in ("joint", "ncm")
+    ]
 
 
 def test_a_study_is_gone_on_with_only_as_it_was_begun(finished: Path, blob_shards: Path) -> None:
