@@ -1,5 +1,6 @@
 """Stage 2: balanced classifiers on a frozen backbone, one module a method."""
 
+from fasttail.classify.head import Head
 from fasttail.classify.methods import (
     METHODS,
     joint_head,
@@ -13,6 +14,7 @@ from fasttail.classify.stage import Stage
 
 __all__ = [
     "METHODS",
+    "Head",
     "Stage",
     "joint_head",
     "make_heads",

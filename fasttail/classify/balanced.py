@@ -40,6 +40,7 @@ def fit_on_bank(
         momentum=optim.momentum,
         nesterov=optim.nesterov,
         weight_decay=optim.weight_decay,
+        fused=True,
     )
     epoch_plan = epochs_of(job, config, train.split, View.whole(out_px=1), World())
     steps = epoch_plan(0).steps
