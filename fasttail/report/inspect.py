@@ -161,7 +161,9 @@ def facts(found: Inspection) -> dict[str, str]:
         "image size": "median {} x {}, largest {} x {} (height x width)".format(
             *found.median_hw, *found.largest_hw
         ),
-        "longer side": ", ".join(f"{p} {px} px" for p, px in found.longer_side_px.items()),
+        "longer side": ", ".join(
+            f"{p} of images up to {px} px" for p, px in found.longer_side_px.items()
+        ),
         "train": f"{found.train_bytes / 2**20:,.1f} MiB in {found.container}",
         "stored": "; ".join(
             f"{split}: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())

@@ -32,7 +32,7 @@ def write(found: Inspection, opened: Shards, out: Path) -> None:
         out,
         title=f"{found.name} ({opened.dir})",
         facts={k: v for k, v in facts(found).items() if not k.startswith("copies ")},
-        plots=[_drawn(*plot, train) for plot in PLOTS],
+        plots=[_drawn(*plot, train) for plot in PLOTS if plot[2] is not sides or _differ(train)],
         classes=[(opened.class_names[c], int(train.counts_C[c]), _some(train, c)) for c in ends],
         copies=_copies(found, opened),
     )
@@ -90,6 +90,10 @@ PLOTS = (
         raw_coverage,
     ),
 )
+
+
+def _differ(train: Split) -> bool:
+    return bool(np.ptp(np.maximum(train.heights_N, train.widths_N)))
 
 
 def _drawn(title: str, about: str, draw: Draw, train: Split) -> Drawn:

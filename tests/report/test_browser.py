@@ -58,7 +58,7 @@ def pages(
     return {"run": run_dir / report.PAGE, "runs": both, "inspect": folder / "inspect.html"}
 
 
-@pytest.mark.parametrize(("name", "figures"), [("run", 8), ("runs", 16), ("inspect", 3)])
+@pytest.mark.parametrize(("name", "figures"), [("run", 8), ("runs", 16), ("inspect", 2)])
 def test_pictures_are_drawn_nothing_scrolls_sideways_and_the_console_is_silent(
     browser: Any, pages: dict[str, Path], name: str, figures: int
 ) -> None:
