@@ -122,11 +122,10 @@ def _noting(view: RunView) -> Iterator[None]:
 def _made(run: Run, training: TrainingLog, stage2: dict[str, Any]) -> list[Made]:
     begun = _json(run.dir / "run.json").get("provenance", {})
     shards_facts = {"shards": str(run.shards_dir), "their digest": run.shards_digest}
-    again = [
-        Made.of("stage 1, started again", start.get("provenance", {}))
-        for start in training.starts[1:]
-    ]
-    made = [Made.of("stage 1", begun, **shards_facts), *again]
+    made = [Made.of("stage 1", begun, **shards_facts)]
+    again = [start.get("provenance", {}) for start in training.starts[1:]]
+    if again:
+        made.append(Made.of("stage 1, taken up again", again[-1], times=f"{len(again)}"))
     return [*made, Made.of("stage 2", stage2["provenance"])] if stage2 else made
 
 

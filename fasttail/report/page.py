@@ -1,6 +1,6 @@
 """The report of one or several runs: one HTML page that needs nothing beside it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,9 @@ from fasttail.console import COLUMNS
 from fasttail.report import figures, svg
 from fasttail.report.collect import RunView
 from fasttail.report.figures import Draw
+
+SHOWN = {**COLUMNS, "ece": "ECE"}
+LOWER_IS_BETTER = ("ece",)
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,13 @@ def write_runs(views: Sequence[RunView], out: Path) -> None:
         section: [drawn for plot in plots if (drawn := _drawn(plot, views, names))]
         for section, plots in SECTIONS.items()
     }
+    rows = [
+        {**row, "run": name, "of": (view.run.shards_digest, row["split"]), "best": set()}
+        for name, view in zip(names, views, strict=True)
+        for row in view.rows
+    ]
+    columns = {key: of for key, of in SHOWN.items() if any(key in row for row in rows)}
+    _mark_best(rows, columns)
     title = names[0] if len(names) == 1 else f"{len(names)} runs"
     write_page(
         "run.html.j2",
@@ -118,8 +128,8 @@ def write_runs(views: Sequence[RunView], out: Path) -> None:
         title=title,
         views=list(zip(names, views, strict=True)),
         facts=[_facts(view) for view in views],
-        rows=_rows(views, names),
-        columns=COLUMNS,
+        rows=_sorted(rows),
+        columns=columns,
         sections=sections,
         settings=[_yaml(view) for view in views],
     )
@@ -192,23 +202,22 @@ def _facts(view: RunView) -> dict[str, str]:
     return facts
 
 
-def _rows(views: Sequence[RunView], names: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of every metrics.json by split, test first; the best of each column is marked."""
-    rows = [
-        {**row, "run": name, "of": (view.run.shards_digest, row["split"]), "best": set()}
-        for name, view in zip(names, views, strict=True)
-        for row in view.rows
-    ]
+def _sorted(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last split first, which is test where there is one; then as they came."""
     splits = list(dict.fromkeys(row["split"] for row in rows))[::-1]
-    rows.sort(key=lambda row: splits.index(row["split"]))
+    return sorted(rows, key=lambda row: splits.index(row["split"]))
+
+
+def _mark_best(rows: Sequence[dict[str, Any]], columns: Iterable[str]) -> None:
+    """Puts into "best" of each row the columns in which no row of the same images is better."""
     for images in {row["of"] for row in rows}:
-        for column in COLUMNS:
-            of_split = [row for row in rows if row["of"] == images and row[column] is not None]
-            best = max((row[column] for row in of_split), default=None)
+        for column in columns:
+            of_split = [row for row in rows if row["of"] == images and row.get(column) is not None]
+            pick = min if column in LOWER_IS_BETTER else max
+            best = pick((row[column] for row in of_split), default=None)
             for row in of_split:
                 if row[column] == best and len(of_split) > 1:
                     row["best"].add(column)
-    return rows
 
 
 def _yaml(view: RunView) -> str:

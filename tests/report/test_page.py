@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 from sklearn.calibration import calibration_curve
 
-from fasttail import report
+from fasttail import report, stages
 from fasttail.classify.scoring import Answers
 from fasttail.console import Reporter
 from fasttail.errors import UserError
@@ -178,6 +178,36 @@ def test_a_damaged_picture_is_said_and_the_page_goes_on(
     assert "not readable: UnidentifiedImageError" in page.text
     assert page.count("img") == 0
     assert page.count("svg") == FIGURES
+
+
+def test_a_head_with_a_backbone_of_its_own_is_judged_by_its_own_features(copy: Path) -> None:
+    before = collect(copy)
+    settings = ("classify.crt.epochs=1", "compute.report=false")
+    options = stages.TrainOptions("cls", run=copy, method="crt-last-block", settings=settings)
+    stages.train(options, Reporter(quiet=True))
+    view = collect(copy)
+    row = next(
+        row for row in view.rows if row["method"] == "crt-last-block" and row["split"] == "test"
+    )
+    assert view.reliability["crt-last-block"].ece == pytest.approx(row["ece"])
+    assert view.reliability["crt"].ece == before.reliability["crt"].ece
+    assert not heads.load(view.run)[0].backbone
+    own = next(head for head in heads.load(view.run) if head.method == "crt-last-block")
+    assert own.backbone
+
+
+def test_the_best_of_a_split_is_marked_and_of_ece_the_lowest(run_dir: Path) -> None:
+    text = (run_dir / report.PAGE).read_text(encoding="utf-8")
+    table = text[text.index('id="results"') :]
+    header = re.findall(r"<th[^>]*>([^<]*)</th>", table)
+    lines = [re.findall(r"<td([^>]*)>([^<]*)</td>", line) for line in table.split("<tr>")[2:]]
+    for column, best in (("all", max), ("ECE", min)):
+        k = header.index(column)
+        test = [line[k] for line in lines if len(line) > k and line[1][1] == "test"]
+        numbers = [float(value) for _, value in test if value != "–"]
+        marked = {float(value) for attributes, value in test if "best" in attributes}
+        assert len(numbers) >= 4
+        assert marked == {best(numbers)}
 
 
 def test_several_runs_stand_side_by_side_with_the_same_axes(copy: Path, run_dir: Path) -> None:
