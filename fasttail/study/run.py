@@ -4,6 +4,7 @@ Whatever is done is not done again: a run whose rows are in its metrics.json is 
 was cut off goes on from its newest checkpoint, and of stage 2 only missing heads are made.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch.distributed as dist
@@ -15,7 +16,6 @@ from fasttail.rundir import Run
 from fasttail.stages import TrainOptions
 from fasttail.study.asked import RunPlan, Study, StudyOptions, begin, plan
 from fasttail.study.matrix import Cell, matrix, write
-from fasttail.study.picture import save
 from fasttail.study.show import show
 from fasttail.world import World
 
@@ -40,9 +40,19 @@ def study(options: StudyOptions, reporter: Reporter | None = None) -> list[Cell]
         write(made, cells)
         show(made, cells, reporter)
         if finished:
-            save(made, cells)
-            reporter.say(f"{made.dir}/matrix.csv, .md, .png, .svg")
+            _picture(made, cells, reporter)
     return cells
+
+
+def _picture(made: Study, cells: list[Cell], reporter: Reporter) -> None:
+    """The matrix's picture. A cluster's image may lack matplotlib: all else goes on without it."""
+    if find_spec("matplotlib") is None:
+        reporter.say(f"{made.dir}/matrix.csv, .md; no picture: pip install matplotlib, then again")
+        return
+    from fasttail.study.picture import save
+
+    save(made, cells)
+    reporter.say(f"{made.dir}/matrix.csv, .md, .png, .svg")
 
 
 def _train_all(made: Study, world: World, reporter: Reporter) -> bool:

@@ -353,3 +353,21 @@ def test_the_screen_shows_the_last_split_in_its_width(
         mean, sd = words[-1].split("±")
         assert float(mean) == pytest.approx(cell.mean["all"], abs=0.051)
         assert float(sd) == pytest.approx(cell.sd["all"], abs=0.051)
+
+
+def test_without_matplotlib_the_tables_are_there_and_the_picture_can_be_had_later(
+    finished: Path,
+    blob_shards: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    picture = finished / "matrix.png"
+    before = picture.read_bytes()
+    picture.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(study_run, "find_spec", lambda name: None)
+        study(asked(blob_shards, finished), Reporter())
+    assert "pip install matplotlib" in capsys.readouterr().err
+    assert not picture.exists()
+    study(asked(blob_shards, finished), QUIET)
+    assert picture.read_bytes() == before, "the same numbers make the same file"
