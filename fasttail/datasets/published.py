@@ -39,6 +39,12 @@ def _by_letter(path: str) -> str:
     return f"data_256/{name[0]}/{name.replace('-', '/')}/{file}"
 
 
+def _val_256(path: str) -> str:
+    """`val/airfield/Places365_val_1.jpg` -> `val_256/Places365_val_1.jpg`: Places365's val, which its
+    archive does not sort into classes."""
+    return f"val_256/{path.rsplit('/', 1)[-1]}"
+
+
 _IMAGENET = Stats((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 # Sources: Liu et al. 2019 for ImageNet-LT and Places-LT; the iNaturalist 2018 competition.
@@ -70,6 +76,7 @@ KNOWN = {
             paths.under("train", paths.without_first),
             paths.without_first,
             _by_letter,
+            _val_256,
         ),
     ),
     "inat2018": Known(

@@ -56,6 +56,17 @@ def test_places_is_found_however_it_was_unpacked(tmp_path: Path, layout: str) ->
     assert all(images.read(i) for i in range(len(images)))
 
 
+def test_places_test_images_are_found_in_val_256(tmp_path: Path) -> None:
+    smallsets.lists(tmp_path, "Places_LT_", "train/")
+    names = [f"Places365_val_{i:08}.jpg" for i in range(3)]
+    smallsets.write_images(tmp_path, [f"val_256/{name}" for name in names])
+    lines = [f"val/{c}/{name} {i}\n" for i, (c, name) in enumerate(zip("abc", names, strict=True))]
+    (tmp_path / "Places_LT_test.txt").write_text("".join(lines))
+    splits = datasets.index("places-lt", tmp_path, PARTIAL).splits
+    assert splits["test"].images.name(2) == f"val_256/{names[2]}"
+    assert splits["train"].images.name(0).startswith("train/")
+
+
 def test_imagenets_val_need_not_be_sorted_into_classes(tmp_path: Path) -> None:
     smallsets.lists(tmp_path, "ImageNet_LT_", "train/")
     lines = [f"val/{name}/ILSVRC_{i}.JPEG" for i, name in enumerate(smallsets.COUNTS)]
