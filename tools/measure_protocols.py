@@ -1,0 +1,199 @@
+"""What each difference between the clean and the official protocol does to the numbers, one at a
+time: the table of docs/protocols.md.
+
+    python tools/measure_protocols.py --run runs/cifar10-lt-resnet32-instance --seeds 3
+    python tools/measure_protocols.py --run ... --images --json protocols.json --markdown table.md
+
+Stage 1 is the run's; its directory is read only. Each line is the run's configuration, under the
+clean protocol, with one thing changed, and its difference to the line that it is compared with.
+`--seeds` repeats stage 2 with other draws and other fresh weights. Without `--images` the lines
+that train on images are left out, without a val the one that needs it; `--stage1 EPOCHS` adds the
+lines that need a stage 1 of their own.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fasttail import classify, rundir, shards, stages
+from fasttail.classify import Stage
+from fasttail.classify.protocol import reported
+from fasttail.compute import pick
+from fasttail.console import Reporter
+from fasttail.recipes import change
+from fasttail.rundir import Run
+from fasttail.train import rep
+from fasttail.world import World
+
+COSINE = ("classify.crt.schedule=cosine", "classify.lws.schedule=cosine")
+IMAGES = ("classify.features=images",)
+TRAINED = ("crt", "lws")
+MEASURES = ("all_micro", "many", "medium", "few")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One configuration: settings over the run's, and the line that it is compared with."""
+
+    name: str
+    settings: tuple[str, ...]
+    methods: tuple[str, ...]
+    against: str | None = None
+    needs: str = ""  # "images", "val"
+
+
+LINES = (
+    Line("clean", (), (*TRAINED, "tau", "ncm")),
+    Line("official class-balanced order", ("classify.order=official",), TRAINED, "clean"),
+    Line("cosine", COSINE, TRAINED),
+    Line("cosine per epoch, before it", (*COSINE, "classify.lr_per=epoch"), TRAINED, "cosine"),
+    Line("best epoch on val", ("classify.keep=best",), TRAINED, "clean", "val"),
+    Line("tau with bias", ("classify.tau.bias=true",), ("tau",)),
+    Line("tau without bias", ("classify.tau.bias=false",), ("tau",), "tau with bias"),
+    Line("tau read off test", ("classify.tau.choose_on=test",), ("tau",), "clean"),
+    Line("NCM by dot / D", ("classify.ncm.metric=dot",), ("ncm",), "clean"),
+    Line("on images, augmented", IMAGES, TRAINED, "clean", "images"),
+    Line(
+        "BatchNorm in train mode",
+        (*IMAGES, "classify.batchnorm=train"),
+        TRAINED,
+        "on images, augmented",
+        "images",
+    ),
+    Line(
+        "official, all of it", ("protocol=official",), (*TRAINED, "tau", "ncm"), "clean", "images"
+    ),
+)
+
+STAGE1 = (
+    Line("stage 1, sqrt", ("sampler=sqrt",), ("joint",)),
+    Line("i.i.d. draws", ("sampler=sqrt", "draws=iid"), ("joint",), "stage 1, sqrt"),
+    Line("stage 1, cosine", ("optim.schedule=cosine",), ("joint",)),
+    Line(
+        "cosine per epoch, before it, in stage 1",
+        ("optim.schedule=cosine", "protocol=official"),
+        ("joint",),
+        "stage 1, cosine",
+    ),
+)
+
+Rows = dict[str, dict[str, float]]
+
+
+def stage2(run: Run, home: Path, line: Line, seed: int, reporter: Reporter) -> Rows:
+    """A line's methods on the reported split. `home` is a run directory with the run's model in it,
+    where features are kept from line to line."""
+    settings = ["protocol=clean", f"seed={seed}", "compute.compile=false", *line.settings]
+    own = replace(run, dir=home, config=change(run.config, settings))
+    compute = pick(own.config.compute, World())
+    opened = shards.open(run.shards_dir)
+    stage = Stage(own, rep.load_model(own, compute), opened, World(), compute, reporter)
+    heads = classify.make_heads(line.methods, stage)
+    split = reported(opened.split_names)
+    if split is None:
+        raise SystemExit(f"{run.shards_dir}: neither test nor val to score on")
+    return {row["method"]: row for row in classify.score_heads(heads, stage, split)}
+
+
+def stage1(run: Run, line: Line, seed: int, epochs: int, reporter: Reporter) -> Rows:
+    """The joint classifier of a stage 1 with the line's settings."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config.yaml"
+        config.write_text(json.dumps(run.config.model_dump(mode="json", exclude_none=True)))
+        made = stages.train(
+            stages.TrainOptions(
+                stage="rep",
+                config=str(config),
+                shards=run.shards_dir,
+                run=Path(folder) / "run",
+                epochs=epochs,
+                settings=("protocol=clean", f"seed={seed}", *line.settings),
+            ),
+            reporter,
+        )
+        split = reported(shards.open(run.shards_dir).split_names)
+        return {row["method"]: row for row in made.rows() if row["split"] == split}
+
+
+def spread(values: Sequence[float]) -> str:
+    tail = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.2f}{tail}"
+
+
+def markdown(found: dict[str, list[Rows]], lines: Sequence[Line]) -> str:
+    """The table: a line for each method of each line."""
+    text = ["| what is changed | head | all | many | medium | few | difference |"]
+    text.append("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    for line in lines:
+        if line.name not in found:
+            continue
+        for method in line.methods:
+            rows = [rows[method] for rows in found[line.name]]
+            cells = [
+                "-" if rows[0][measure] is None else spread([row[measure] for row in rows])
+                for measure in MEASURES
+            ]
+            difference = ""
+            if line.against is not None:
+                before = [rows[method]["all_micro"] for rows in found[line.against]]
+                after = [row["all_micro"] for row in rows]
+                pairs = [b - a for a, b in zip(before, after, strict=True)]
+                tail = f" ± {statistics.stdev(pairs):.2f}" if len(pairs) > 1 else ""
+                difference = f"{statistics.fmean(pairs):+.2f}{tail}"
+            text.append(f"| {line.name} | {method} | {' | '.join(cells)} | {difference} |")
+    return "\n".join(text) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="What each difference between the protocols does to the numbers."
+    )
+    parser.add_argument("--run", type=Path, required=True, help="a run whose stage 1 has ended")
+    parser.add_argument("--seeds", type=int, default=1, help="of stage 2's draws")
+    parser.add_argument("--images", action="store_true", help="the lines that train on images too")
+    parser.add_argument("--stage1", type=int, metavar="EPOCHS", help="stage 1's lines too")
+    parser.add_argument("--json", type=Path, help="where to write all numbers")
+    parser.add_argument("--markdown", type=Path, help="where to write the table")
+    args = parser.parse_args()
+
+    run, reporter = rundir.open_run(args.run), Reporter()
+    there = {"", *(["images"] if args.images else [])}
+    there |= {"val"} & set(shards.open(run.shards_dir).split_names)
+    lines = [line for line in LINES if line.needs in there]
+    found: dict[str, list[Rows]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        (home / run.model_path.name).symlink_to(run.model_path.resolve())
+        for line in lines:
+            reporter.say(line.name)
+            found[line.name] = [
+                stage2(run, home, line, seed, reporter) for seed in range(args.seeds)
+            ]
+    if args.stage1 is not None:
+        lines += STAGE1
+        for line in STAGE1:
+            reporter.say(line.name)
+            found[line.name] = [
+                stage1(run, line, seed, args.stage1, reporter) for seed in range(args.seeds)
+            ]
+    table = markdown(found, lines)
+    print(table)
+    if args.markdown:
+        args.markdown.write_text(table)
+    if args.json:
+        about: dict[str, Any] = {
+            "run": run.dir.name,
+            "seeds": args.seeds,
+            "stage1_epochs": args.stage1,
+            "provenance": rundir.provenance(),
+        }
+        args.json.write_text(json.dumps({**about, "lines": found}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
