@@ -40,8 +40,8 @@ def _by_letter(path: str) -> str:
 
 
 def _val_256(path: str) -> str:
-    """`val/airfield/Places365_val_1.jpg` -> `val_256/Places365_val_1.jpg`: Places365's val, which its
-    archive does not sort into classes."""
+    """`val/airfield/Places365_val_1.jpg` -> `val_256/Places365_val_1.jpg`: Places365's val as its
+    archive unpacks, not sorted into classes."""
     return f"val_256/{path.rsplit('/', 1)[-1]}"
 
 
