@@ -1,5 +1,7 @@
 """Stage 2 on images: what is trained, what moves, and that the bank sees what the images show."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fasttail import rundir, shards
+from fasttail import models, rundir, shards, stages
 from fasttail.classify import METHODS, Stage, make_heads, score_heads
 from fasttail.classify.fit import epochs_of
 from fasttail.classify.head import Head
@@ -20,6 +22,7 @@ from fasttail.config import (
     ClassifyConfig,
     ComputeConfig,
     DataConfig,
+    ModelConfig,
     OptimConfig,
     ShotsConfig,
     TrainConfig,
@@ -28,6 +31,7 @@ from fasttail.console import Reporter
 from fasttail.errors import UserError
 from fasttail.models import Recognizer
 from fasttail.plans import train_view
+from fasttail.stages import TrainOptions
 from fasttail.train.checkpoint import save_weights
 from fasttail.world import World
 
@@ -240,3 +244,51 @@ def test_every_method_is_made_and_scored_under_the_official_protocol(
     table = (stage.run.dir / "per_class.csv").read_text().splitlines()
     assert table[0] == "split,class,name,train_images,shot_group,images," + ",".join(METHODS)
     assert table[1].startswith("test,0,blob 0,40,many,8,")
+
+
+def test_two_processes_train_on_images_to_the_head_of_one(
+    blob_shards: Path, tmp_path: Path
+) -> None:
+    opened = shards.open(blob_shards)
+    optim = OptimConfig(epochs=1, batch_size=16, lr=0.1, lr_batch_size=16)
+    config = TrainConfig(
+        data=DataConfig(px=32, train_view="random-crop", eval_view="whole"),
+        model=ModelConfig(backbone="resnet20"),
+        classify=ClassifyConfig(crt=optim, lws=optim, features="images"),
+        compute=ComputeConfig(tensorboard=False, amp="fp32"),
+    )
+    torch.manual_seed(0)
+    model = models.build("resnet20", 5)
+    for name in ("one", "two"):
+        run = rundir.create(
+            tmp_path / name,
+            config,
+            shards_dir=opened.dir,
+            shards_digest=opened.digest,
+            dataset=opened.name,
+            class_names=opened.class_names,
+        )
+        save_weights(run.model_path, model.state_dict(), {})
+    asked = ["--stage", "cls", "--method", "crt,lws"]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", "-m", "fasttail", "train"),
+            *("--run-dir", str(tmp_path / "two"), *asked),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    options = TrainOptions(stage="cls", run=tmp_path / "one", method="crt,lws")
+    stages.train(options, Reporter(quiet=True))
+    for method in ("crt", "lws"):
+        one, two = (
+            Head.load(tmp_path / name / "heads" / f"{method}.safetensors")
+            for name in ("one", "two")
+        )
+        assert one.backbone is two.backbone is None
+        torch.testing.assert_close(two.weight_CD, one.weight_CD, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(two.bias_C, one.bias_C, atol=1e-5, rtol=1e-4)
