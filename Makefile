@@ -7,7 +7,7 @@ EXTRAS ?= ffcv,dali,dev
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test setup lint sanitize clean
+.PHONY: demo test setup lint docs sanitize clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fasttail demo
@@ -19,6 +19,10 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+# The pages of docs/ as a site in site/. A link or an anchor that leads nowhere is an error.
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # The decoding kernel under AddressSanitizer and UBSan, with 10,000 mutated JPEGs.
 #   SANITIZE_ARGS="--images DIR"   more files to begin with
@@ -33,4 +37,4 @@ $(VENV)/.installed: pyproject.toml setup.py tools/setup.sh $(wildcard fasttail/k
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info
