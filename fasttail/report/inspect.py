@@ -119,12 +119,14 @@ def show(
     """Prints an inspection as text, or as one JSON object, and writes it as a page to `html`.
     `seconds` is how long the engine is measured."""
     opened = shards.open(folder)
-    found = replace(inspect(opened), epoch=measure.epoch_time(opened, seconds))
+    found = inspect(opened)
     reporter = Reporter()
+    # What reads images says so where it can't; the table has been read.
     try:
+        found = replace(found, epoch=measure.epoch_time(opened, seconds))
         found = replace(found, duplicates=duplicates.find(opened))
     except UserError as error:
-        reporter.say(f"copies are not looked for: {error}")
+        reporter.say(f"not all could be measured: {error}")
     if as_json:
         reporter.json(asdict(found))
     else:

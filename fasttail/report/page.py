@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import fasttail
-from fasttail.atomic import whole_file
+from fasttail import atomic
 from fasttail.console import COLUMNS
 from fasttail.report import figures, svg
 from fasttail.report.collect import RunView
@@ -136,7 +136,8 @@ def write_runs(views: Sequence[RunView], out: Path) -> None:
 
 
 def write_page(template: str, out: Path, **values: Any) -> None:
-    """Fills a template of this package; whatever is put in is escaped."""
+    """Fills a template of this package, escaping whatever is put in. `UserError` if the page can't be
+    written."""
     environment = Environment(
         loader=PackageLoader("fasttail.report"),
         autoescape=True,
@@ -149,10 +150,13 @@ def write_page(template: str, out: Path, **values: Any) -> None:
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         **values,
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(out) as file:
-        # Names that are no UTF-8 came in as lone surrogates.
-        file.write(text.encode("utf-8", "replace"))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic.whole_file(out) as file:
+            # Names that are no UTF-8 came in as lone surrogates.
+            file.write(text.encode("utf-8", "replace"))
+    except OSError as error:
+        raise atomic.explain(error, out.parent) from None
 
 
 def _drawn(plot: Plot, views: Sequence[RunView], names: Sequence[str]) -> Drawn | None:

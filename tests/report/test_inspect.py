@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +122,16 @@ def test_an_epochs_time_is_scaled_from_what_was_measured(folder: Path) -> None:
     assert found.epoch_s == pytest.approx(195 * found.seconds / found.images)
     assert found.engine in str(found)
     assert f"{found.images:,} images" in str(found)
+
+
+def test_what_can_be_said_without_the_images_is_said_without_them(
+    copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    there = shutil.copytree(copied, tmp_path / "copied")
+    (there / "test-00000.beton").unlink()
+    show(there, as_json=False, seconds=0.01)
+    captured = capsys.readouterr()
+    assert "train 22, test 14" in captured.out
+    assert "images/s" in captured.out
+    assert "exact copies" not in captured.out
+    assert "test-00000.beton" in captured.err

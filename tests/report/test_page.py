@@ -255,6 +255,11 @@ def test_no_run_is_a_mistake_in_one_line(tmp_path: Path) -> None:
         report.write(tmp_path)
 
 
+def test_a_page_that_cannot_be_written_is_a_mistake_in_one_line(run_dir: Path) -> None:
+    with pytest.raises(UserError, match="cannot write"):
+        report.write_all([run_dir], run_dir / "run.json" / "report.html")
+
+
 def test_what_was_done_again_after_a_kill_counts_once(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
 
