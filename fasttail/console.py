@@ -74,7 +74,14 @@ class Reporter:
         self, header: Sequence[str], rows: Sequence[Sequence[str]], title: str, names: int = 2
     ) -> None:
         """A table of texts: `names` columns of names, then numbers."""
-        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+        table = Table(
+            title=title,
+            title_justify="left",
+            title_style="bold",
+            box=SIMPLE_HEAD,
+            collapse_padding=True,
+            pad_edge=False,
+        )
         for place, name in enumerate(header):
             table.add_column(
                 name, justify="left" if place < names else "right", no_wrap=place >= names
