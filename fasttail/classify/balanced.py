@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from fasttail.classify.features import Features
-from fasttail.classify.fit import BestEpoch, epochs_of, rate_of
+from fasttail.classify.fit import BestEpoch, check_finite, epochs_of, rate_of
 from fasttail.classify.task import Fitted, Job
 from fasttail.config import TrainConfig
 from fasttail.console import Reporter
@@ -63,6 +63,7 @@ def fit_on_bank(
                 optimizer.step()
                 bar.advance()
             best.look(epoch)
+    check_finite(job)
     note, chosen_on = best.restore()
     return Fitted(None, note, chosen_on)
 

@@ -3,11 +3,13 @@
 import copy
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from fasttail.classify.protocol import for_plans
 from fasttail.classify.task import Job
 from fasttail.config import TrainConfig
+from fasttail.errors import UserError
 from fasttail.plan import TrainEpoch, View
 from fasttail.plan.random import key
 from fasttail.plans import train_epochs
@@ -37,6 +39,16 @@ def rate_of(job: Job, config: TrainConfig, steps_per_epoch: int) -> Callable[[in
     """Step of the whole training -> its learning rate."""
     kind = "official" if config.classify.lr_per == "epoch" else "clean"
     return lambda step: learning_rate(step, steps_per_epoch, job.optim, kind)
+
+
+def check_finite(job: Job) -> None:
+    """`UserError` if the training has come apart."""
+    if not all(torch.isfinite(value).all() for value in job.classifier.parameters()):
+        section = "lws" if job.what == "lws" else "crt"
+        raise UserError(
+            f"{job.what}: its weights are not finite after training: lower the learning rate "
+            f"(--set classify.{section}.lr=X)"
+        )
 
 
 class BestEpoch:

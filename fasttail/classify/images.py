@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fasttail import engines
 from fasttail.classify.extract import Work
-from fasttail.classify.fit import BestEpoch, epochs_of, rate_of
+from fasttail.classify.fit import BestEpoch, check_finite, epochs_of, rate_of
 from fasttail.classify.task import Fitted, Job
 from fasttail.compute import share_buffers
 from fasttail.evaluate.score import score
@@ -65,6 +65,7 @@ def fit_on_images(job: Job, work: Work) -> Fitted:
                     bar.advance()
             share_buffers(model, world)
             best.look(epoch)
+    check_finite(job)
     note, chosen_on = best.restore()
     return Fitted(_changed(model, work.model), note, chosen_on)
 

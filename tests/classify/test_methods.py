@@ -17,7 +17,7 @@ from fasttail.classify.methods import NEED_IMAGES, joint_head
 from fasttail.classify.ncm import ncm
 from fasttail.classify.scoring import predict
 from fasttail.classify.task import Task
-from fasttail.config import ClassifyConfig, NcmConfig, TrainConfig
+from fasttail.config import ClassifyConfig, NcmConfig, OptimConfig, TrainConfig
 from fasttail.errors import UserError
 from fasttail.models.recognizer import CosineClassifier, Recognizer
 
@@ -121,6 +121,12 @@ def test_a_cosine_classifier_stays_one_in_every_head_made_of_it(
             continue
         assert head.transform == "l2n", method
         torch.testing.assert_close(head.logits(features_ND), head.logits(3 * features_ND))
+
+
+def test_a_training_that_comes_apart_says_what_to_lower(make_task: Callable[..., Task]) -> None:
+    optim = OptimConfig(epochs=3, batch_size=32, lr=1e30, lr_batch_size=32)
+    with pytest.raises(UserError, match=r"crt: its weights are not finite.*classify\.crt\.lr=X"):
+        crt(make_task(crt=optim))
 
 
 def test_methods_are_named_alone_in_a_list_or_all_at_once() -> None:
