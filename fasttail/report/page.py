@@ -136,8 +136,10 @@ def write_runs(views: Sequence[RunView], out: Path) -> None:
 
 
 def write_page(template: str, out: Path, **values: Any) -> None:
-    """Fills a template of this package, escaping whatever is put in. `UserError` if the page can't be
-    written."""
+    """Fills a template of this package; whatever is put in is escaped.
+
+    `UserError` if the page can't be written.
+    """
     environment = Environment(
         loader=PackageLoader("fasttail.report"),
         autoescape=True,
