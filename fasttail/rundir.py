@@ -8,6 +8,7 @@ runs/NAME/
   model.safetensors    backbone and classifier at the end of stage 1
   heads/METHOD.safetensors
   features/            the frozen backbone's features, kept for every head
+  per_class.csv        each class's accuracy by method and split
   metrics.json         {"rows": [{"method", "split", "all_micro", ...}, ...]}
 """
 
