@@ -34,7 +34,7 @@ def reference() -> str:
 def _section(name: str, command: Any) -> str:
     arguments = " ".join(_argument(p) for p in command.params if _is_argument(p))
     usage = f"    fasttail {name} {arguments} [OPTIONS]".replace("  [", " [")
-    texts = [f"## {name}", _flat(command.help), usage, _options(command)]
+    texts = [f"### {name}", _flat(command.help), usage, _options(command)]
     if command.epilog:
         examples = re.sub(r"^Examples?: ", "", command.epilog).split(";  ")
         texts.append("\n".join(["```", *(example.strip() for example in examples), "```"]))
