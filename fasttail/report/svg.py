@@ -14,7 +14,7 @@ from typing import Any
 from xml.etree import ElementTree
 from zlib import crc32
 
-import matplotlib
+from matplotlib import style
 from matplotlib.figure import Figure
 
 # What matplotlib is told to draw in, and the CSS variable it stands for.
@@ -67,7 +67,7 @@ def render(
 ) -> list[str]:
     """One `<svg>` for each of `what`, drawn by `draw(figure, it)`, all with the same axes: they are
     to be compared. `titles` is what a screen reader says of each."""
-    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type] - a dict of its keys
+    with style.context(["default", STYLE]):
         figures = [Figure(figsize=SIZE_IN, layout="constrained") for _ in what]
         tips = [draw(figure, it) or {} for figure, it in zip(figures, what, strict=True)]
         _share_axes(figures)
