@@ -5,6 +5,7 @@ uint8 batch -> augment -> forward, loss, backward (in parts, where memory is sho
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from inspect import signature
 from typing import Any
 
 import torch
@@ -131,9 +132,11 @@ def _distributed(model: nn.Module, compute: Compute, world: World) -> nn.Module:
         return model
     device_ids = [compute.device.index] if compute.device.type == "cuda" else None
     # BatchNorm's running statistics are shared once an epoch, by `share_buffers`: no forward waits
-    # for them.
+    # for them. torch 2.13 has renamed the option.
+    options = signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in options else "broadcast_buffers"
     return DistributedDataParallel(
-        model, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
+        model, device_ids=device_ids, gradient_as_bucket_view=True, **{name: False}
     )
 
 

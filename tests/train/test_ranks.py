@@ -56,6 +56,7 @@ def test_one_process_and_two_end_with_the_same_weights_where_there_is_no_batchno
             check=False,
         )
         assert done.returncode == 0, done.stderr
+        assert "FutureWarning" not in done.stderr
     one, other, two, parts = (
         load_file(tmp_path / name / "model.safetensors")
         for name in ("one", "other", "two", "parts")
