@@ -160,8 +160,10 @@ def _add_heads(view: RunView, opened: Shards) -> None:
             f"no heads of stage 2 yet: fasttail train --stage cls --run {view.run.dir}"
         )
     banks = heads.Banks(view.run, opened)
-    if view.split is None:
+    if reported(opened.split_names) is None:
         raise UserError(f"{opened.dir} has neither val nor test: nothing is measured")
+    if view.split is None:
+        raise UserError(f"nothing is measured yet: fasttail eval --run {view.run.dir}")
     given = heads.answers_of(made, banks, view.split)
     if not given:
         raise UserError(

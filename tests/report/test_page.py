@@ -140,6 +140,7 @@ def test_reliability_is_that_of_scikit_learn() -> None:
         (["features"], "fasttail eval --run", FIGURES - 2),
         (["per_class.csv"], "writes per_class.csv", FIGURES - 1),
         (["log.jsonl"], "log.jsonl has no line", FIGURES - 3),
+        (["metrics.json", "per_class.csv"], "nothing is measured yet", FIGURES - 3),
         (
             ["model.safetensors", "metrics.json", "per_class.csv", "stage2.json"],
             "stage 1 has not ended",
