@@ -133,11 +133,10 @@ def _distributed(model: nn.Module, compute: Compute, world: World) -> nn.Module:
     device_ids = [compute.device.index] if compute.device.type == "cuda" else None
     # BatchNorm's running statistics are shared once an epoch, by `share_buffers`: no forward waits
     # for them. torch 2.13 has renamed the option.
-    options = signature(DistributedDataParallel).parameters
-    name = "forward_sync_buffers" if "forward_sync_buffers" in options else "broadcast_buffers"
-    return DistributedDataParallel(
-        model, device_ids=device_ids, gradient_as_bucket_view=True, **{name: False}
-    )
+    known = signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {name: False, "gradient_as_bucket_view": True}
+    return DistributedDataParallel(model, device_ids=device_ids, **options)
 
 
 def _compiled(network: nn.Module, config: ComputeConfig, compute: Compute) -> Callable[..., Tensor]:
