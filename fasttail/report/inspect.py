@@ -176,7 +176,7 @@ def facts(found: Inspection) -> dict[str, str]:
     for budget, by_sampler in found.raw_budget_draws.items():
         lines[f"with --raw-budget {budget}"] = shares(by_sampler)
     if found.too_small:
-        lines[f"fewer than {TOO_SMALL}"] = _some(found.too_small)
+        lines[f"under {TOO_SMALL} images"] = _some(found.too_small)
     for split, names in found.absent.items():
         lines[f"not in {split}"] = _some(names)
     if found.duplicates is not None:
