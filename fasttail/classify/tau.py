@@ -1,9 +1,9 @@
 """tau-normalisation: w_j / |w_j|^tau (section 4.3, equation 4), and how tau is chosen.
 
 On val where there is one. Without val tau is fixed, 1 unless configured: all images that are left
-were seen in stage 1, whose classifier has learned them, the tail's too; on them nothing is to be
-gained by tau, and what is chosen there is too small. It can be had (`choose_on: train`), with a
-warning; better is a val held out before stage 1 (`fasttail convert --val-fraction`).
+were seen in stage 1, and the better it has learned the tail's, the less is gained on them by tau.
+It can be chosen there (`choose_on: train`), with a warning; better is a val held out before stage 1
+(`fasttail convert --val-fraction`).
 """
 
 from dataclasses import dataclass, replace
@@ -147,8 +147,9 @@ def _warn(task: Task, split_name: str, choice: Choice) -> None:
     say = task.reporter.say
     if split_name == "train":
         say(
-            "tau is chosen on train, whose images stage 1 has learned, the tail's too: it comes "
-            "out too small; hold a val out before stage 1 (fasttail convert --val-fraction 0.1)"
+            "tau is chosen on train, whose images stage 1 has seen: the better it has learned them, "
+            "the more it comes out too small; hold a val out before stage 1 (fasttail convert "
+            "--val-fraction 0.1)"
         )
         return
     low, high = choice.grid_T[choice.as_good_T][[0, -1]]
