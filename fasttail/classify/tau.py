@@ -147,9 +147,9 @@ def _warn(task: Task, split_name: str, choice: Choice) -> None:
     say = task.reporter.say
     if split_name == "train":
         say(
-            "tau is chosen on train, whose images stage 1 has seen: the better it has learned them, "
-            "the more it comes out too small; hold a val out before stage 1 (fasttail convert "
-            "--val-fraction 0.1)"
+            "tau is chosen on train, whose images stage 1 has seen: the better it has learned "
+            "them, the more tau comes out too small; hold a val out before stage 1 "
+            "(fasttail convert --val-fraction 0.1)"
         )
         return
     low, high = choice.grid_T[choice.as_good_T][[0, -1]]
