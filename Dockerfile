@@ -39,7 +39,7 @@ FROM ${BASE}
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
         gcc libc6-dev python3-dev \
-        libjpeg62-turbo libopencv-core406 libopencv-imgproc406 libturbojpeg0 libglib2.0-0 \
+        libjpeg62-turbo libopencv-core406 libopencv-imgproc406 libturbojpeg0 libgl1 libglib2.0-0 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 fasttail \
     && install -d -o fasttail /work
