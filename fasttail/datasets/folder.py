@@ -84,6 +84,12 @@ def read_splits(root: Path) -> tuple[dict[str, SplitIndex], tuple[str, ...], tup
     class_names = tuple(_folders(found["train"]))
     if not class_names:
         raise UserError(f"{found['train']} has no class folders: expected one folder a class")
+    for name in class_names:
+        if not name.isprintable():  # bytes that are no UTF-8 come as surrogates, which are not
+            raise UserError(
+                f"{found['train']}: the class folder {os.fsencode(name)!r} has a name that can't "
+                "be printed: rename it, in UTF-8"
+            )
     number = {name: c for c, name in enumerate(class_names)}
     splits = {}
     for split, folder in found.items():

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +100,11 @@ def test_names_are_picked_in_any_order_and_number() -> None:
     assert packed[-1] == names[-1]
     with pytest.raises(IndexError):
         _ = packed[70_000]
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"two\nlines"])
+def test_a_class_folder_whose_name_cannot_be_printed_is_named(tmp_path: Path, name: bytes) -> None:
+    train = smallsets.folder(tmp_path) / "train"
+    (train / "bee").rename(train / os.fsdecode(name))
+    with pytest.raises(UserError, match="name that can't be printed: rename it"):
+        folder(tmp_path)
