@@ -33,6 +33,8 @@ PACKAGES = (
     *("torch", "torchvision", "numba", "numpy", "pillow", "ffcv"),
     *("nvidia-dali-cuda120", "nvidia-dali-cuda130"),
 )
+# What decides how torch's threads wait for each other.
+THREADING = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
@@ -120,6 +122,7 @@ def conditions() -> dict[str, Any]:
         "machine": f"{_cpu()}, {len(os.sched_getaffinity(0))} cores, {platform.platform()}",
         "gpu": _gpu(),
         "versions": versions(),
+        "environment": {name: os.environ[name] for name in THREADING if name in os.environ},
         "load_before": os.getloadavg()[0],
         "when": time.strftime("%Y-%m-%d %H:%M"),
     }
