@@ -214,3 +214,23 @@ def test_damage_is_exit_code_1_and_told_when_quiet(
     assert found["whole"] is False
     assert found["problems"]
     assert found["problems"][0] in done.stderr
+
+
+def test_eval_prints_its_rows_as_one_json_object(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fasttail.config import TrainConfig
+    from fasttail.console import Reporter
+    from fasttail.rundir import Run
+    from fasttail.stages.show import show
+    from fasttail.world import World
+
+    run = Run(tmp_path, TrainConfig(), tmp_path, "", "digits", ("0", "1"))
+    rows = [{"method": "tau", "split": "test", "images": 7, "many": None, "all_micro": 50.0}]
+    show(rows, run, World(), Reporter(), as_json=True)
+    assert json.loads(capsys.readouterr().out) == {
+        "run": str(tmp_path),
+        "split": "test",
+        "rows": rows,
+    }
+    assert run.rows() == rows
