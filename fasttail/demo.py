@@ -14,9 +14,9 @@ DATASET = "digits"
 
 
 def demo() -> None:
-    """Converts the digits (if they are not there yet), trains stage 1, makes all four heads and
-    shows joint, cRT, LWS, tau and NCM in one table. The run goes to the first free runs/demo,
-    demo-2, ..."""
+    """Converts the digits (if they are not there yet), trains stage 1, makes every head that needs
+    no second pass over the images, and shows them in one table. The run goes to the first free
+    runs/demo, demo-2, ..."""
     start_s = time.monotonic()
     reporter = Reporter()
     shards_dir = shards_root() / DATASET
