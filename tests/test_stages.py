@@ -242,7 +242,9 @@ def test_stage_2_can_start_from_another_run_and_leaves_it_alone(
 def test_stage_1_can_start_from_weights(blob_shards: Path, quiet: Reporter) -> None:
     first = stages.train(options(blob_shards, "runs/a"), quiet)
     settings = (*SMALL, "model.trained=classifier")
-    second = stages.train(options(blob_shards, "runs/b", init=str(first.dir), settings=settings), quiet)
+    second = stages.train(
+        options(blob_shards, "runs/b", init=str(first.dir), settings=settings), quiet
+    )
     before, after = weights(first.dir), weights(second.dir)
     backbone = [name for name in before if name.startswith("backbone.")]
     assert all(torch.equal(before[name], after[name]) for name in backbone)

@@ -217,7 +217,9 @@ def test_stage_2_refuses_weights_whose_classifier_is_of_other_classes(blob_shard
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_kept(blob_shards: Path) -> None:
-    with pytest.raises(UserError, match=r"(loss is|weights are not finite) .* lower the learning rate"):
+    with pytest.raises(
+        UserError, match=r"(loss is|weights are not finite) .* lower the learning rate"
+    ):
         stages.train(
             options(
                 blob_shards,
