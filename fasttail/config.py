@@ -230,7 +230,7 @@ class ComputeConfig(Section):
 
 
 class TauConfig(Section):
-    """tau-normalisation: w_j / |w_j|^tau, section 4.3 of the paper."""
+    """tau-normalisation: w_j / |w_j|^tau, section 4 of the paper, equation 3."""
 
     grid_max: Positive = 2.0
     grid_step: Positive = 0.1

@@ -43,13 +43,16 @@ def jpegs(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in JPEG_SUFFIXES)
 
 
-def shards_of_files(folder: Path, images: int, classes: int, out: Path) -> Path:
-    """Shards of so many samples: the JPEG files under `folder` again and again, equal classes."""
+def shards_of_files(
+    folder: Path, images: int, classes: int, out: Path, max_side: int | None = None
+) -> Path:
+    """Shards of so many samples: the JPEG files under `folder` again and again, equal classes;
+    `max_side` as of `fasttail convert`."""
     paths = [str(path.relative_to(folder)) for path in jpegs(folder)]
     if not paths:
         sys.exit(f"{folder}: no JPEG files under it")
     repeated = [paths[i % len(paths)] for i in range(images)]
-    return _convert(FileImages(folder, repeated), images, classes, out)
+    return _convert(FileImages(folder, repeated), images, classes, out, max_side)
 
 
 def shards_of_noise(images: int, px: int, classes: int, out: Path) -> Path:
@@ -59,11 +62,13 @@ def shards_of_noise(images: int, px: int, classes: int, out: Path) -> Path:
     return _convert(ArrayImages(pixels_NHWC, "noise"), images, classes, out)
 
 
-def _convert(images: Images, count: int, classes: int, out: Path) -> Path:
+def _convert(
+    images: Images, count: int, classes: int, out: Path, max_side: int | None = None
+) -> Path:
     split = SplitIndex(images, np.arange(count) % classes)
     names = tuple(map(str, range(classes)))
     index = Index("bench", names, {"train": split}, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    convert(index, out, ConvertConfig(jobs=len(os.sched_getaffinity(0))))
+    convert(index, out, ConvertConfig(jobs=len(os.sched_getaffinity(0)), max_side=max_side))
     return out
 
 

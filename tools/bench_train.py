@@ -171,7 +171,7 @@ def bench(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Everyone in turn; the figures."""
     steps = args.warm_up + args.steps
     shards_dir = _product.shards_of_files(
-        args.images, steps * args.batch_size, CLASSES, scratch / "shards"
+        args.images, steps * args.batch_size, CLASSES, scratch / "shards", args.max_side
     )
     peers = {} if args.no_peers else peer_engines(args, shards_dir)
     engines.ENGINES.update(peers)
@@ -273,6 +273,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=20, help="that count, of one training")
     parser.add_argument("--warm-up", type=int, default=5, help="steps before, that don't count")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--max-side", type=int, help="shards of smaller images, as of convert")
     parser.add_argument("--no-peers", action="store_true", help="only fasttail and synthetic")
     parser.add_argument("--cifar-images", type=int, default=12_406)
     parser.add_argument("--epochs", type=int, default=2, help="of --cifar, that count")

@@ -1,4 +1,4 @@
-"""Training a classifier on the feature bank (section 4.1 of the paper: cRT; 4.4: LWS)."""
+"""Training a classifier on the feature bank (section 4 of the paper: cRT, LWS)."""
 
 from collections.abc import Callable
 

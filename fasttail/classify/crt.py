@@ -1,4 +1,4 @@
-"""cRT: the classifier is made anew and trained with class-balanced draws (section 4.1), on the
+"""cRT: the classifier is made anew and trained with class-balanced draws (section 4), on the
 frozen features or, for `crt-last-block`, together with the backbone's last block."""
 
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 """Training a classifier on images, augmented as in stage 1, with the backbone frozen: as the
-authors did it (sections 4.1 and 5.1 of the paper), and as it has to be where the backbone is to
+authors did it (sections 4 and 5.1 of the paper), and as it has to be where the backbone is to
 change, in its last block or in its BatchNorm statistics."""
 
 import copy

@@ -1,5 +1,5 @@
 """LWS, learnable weight scaling: one factor per class, trained with class-balanced draws (section
-4.4). As in the authors' code the factor scales the logit, bias included: (w_j x + b_j) s_j."""
+4). As in the authors' code the factor scales the logit, bias included: (w_j x + b_j) s_j."""
 
 from dataclasses import replace
 

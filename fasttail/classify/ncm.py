@@ -1,4 +1,4 @@
-"""NCM: an image is of the class whose mean training feature is nearest (section 4.2)."""
+"""NCM: an image is of the class whose mean training feature is nearest (section 4)."""
 
 import torch
 import torch.nn.functional as F

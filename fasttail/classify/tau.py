@@ -1,4 +1,4 @@
-"""tau-normalisation: w_j / |w_j|^tau (section 4.3, equation 4), and how tau is chosen.
+"""tau-normalisation: w_j / |w_j|^tau (section 4, equation 3), and how tau is chosen.
 
 On val where there is one. Without val tau is fixed, 1 unless configured: all images that are left
 were seen in stage 1, and the better it has learned the tail's, the less is gained on them by tau.

@@ -47,7 +47,7 @@ class Heard(Reporter):
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 0.7, 1.0, 2.0])
-def test_tau_normalised_weights_are_equation_4s(task: Task, value: float) -> None:
+def test_tau_normalised_weights_are_equation_3s(task: Task, value: float) -> None:
     weight_CD = float64(task.joint.weight_CD)
     expected = np.stack([w / np.sqrt((w**2).sum()) ** value for w in weight_CD])
     np.testing.assert_allclose(
