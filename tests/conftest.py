@@ -10,10 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from fasttail import shards
 from fasttail.config import ConvertConfig
 from fasttail.datasets.base import ArrayImages, Index, SplitIndex
+
+# How long an example takes is the machine's matter: the first one compiles, others wait their turn.
+settings.register_profile("fasttail", deadline=None)
+settings.load_profile("fasttail")
 
 COUNTS = (40, 20, 10, 5, 3)
 
