@@ -1,0 +1,63 @@
+"""The command line: parse, make a configuration, make one call. No logic; heavy imports stay inside
+the commands, so that `--help` and mistakes answer at once."""
+
+import os
+import sys
+
+import typer
+
+from fasttail import __version__
+from fasttail.cli import data, training, use
+from fasttail.errors import UserError
+
+app = typer.Typer(
+    name="fasttail",
+    help="Long-tailed image recognition whose input side is never the bottleneck.",
+    no_args_is_help=True,
+    epilog="Examples: fasttail demo;  fasttail convert --dataset cifar10-lt;  "
+    "fasttail --quiet train --stage rep --dataset cifar10-lt;  fasttail train --help",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (data, training, use):
+    app.add_typer(module.commands)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fasttail {__version__}")
+        raise typer.Exit
+
+
+def _no_color(asked: bool) -> None:
+    if asked:
+        os.environ["NO_COLOR"] = "1"
+
+
+def _quiet(asked: bool) -> None:
+    if asked:
+        os.environ["FASTTAIL_QUIET"] = "1"
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", callback=_version, is_eager=True
+    ),
+    quiet: bool = typer.Option(
+        False, "--quiet", "-q", help="Results and errors only.", callback=_quiet, is_eager=True
+    ),
+    no_color: bool = typer.Option(
+        False, "--no-color", help="No colours.", callback=_no_color, is_eager=True
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: a `UserError` becomes one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"fasttail: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,145 @@
+"""From images to shards: convert, verify, index, inspect."""
+
+from pathlib import Path
+
+import typer
+
+commands = typer.Typer()
+
+
+@commands.command(
+    epilog="Examples: fasttail convert --dataset digits;  "
+    "fasttail convert --dataset inat2018 --source /data/inat --max-side 512;  "
+    "fasttail convert --dataset folder --source photos --raw-budget 10%;  "
+    "torchrun --nproc-per-node 8 -m fasttail convert --dataset imagenet-lt"
+)
+def convert(
+    dataset: str = typer.Option(
+        ...,
+        help="digits, folder, cifar10-lt, cifar100-lt, imagenet-lt, places-lt, inat2018, list, "
+        "csv, parquet or webdataset.",
+    ),
+    source: Path | None = typer.Option(
+        None, help="The folder (or file) that the images are in. [default: data/NAME]"
+    ),
+    out: Path | None = typer.Option(None, help="Where the shards go. [default: shards/NAME]"),
+    imbalance: float | None = typer.Option(
+        None, help="Largest class : smallest, for digits and CIFAR-LT. [default: 50, 100]"
+    ),
+    val_fraction: float | None = typer.Option(
+        None, help="Share of train held out where there is no val. [default: 0.1; CIFAR-LT 0]"
+    ),
+    seed: int | None = typer.Option(None, help="Of every random choice. [default: 0]"),
+    lists: Path | None = typer.Option(
+        None, help="Folder of list files (path label), or one. [default: beside the images]"
+    ),
+    columns: tuple[str, str] | None = typer.Option(
+        None, help="csv, parquet: the columns of paths and labels. [default: path label]"
+    ),
+    label_key: str | None = typer.Option(
+        None, help="webdataset: the label's key in the .json member. [default: the .cls member]"
+    ),
+    allow_partial: bool = typer.Option(
+        False, "--allow-partial", help="Go on where a published data set has another size."
+    ),
+    max_side: int | None = typer.Option(
+        None, help="Shrink images whose longer side is above this, in pixels. [default: never]"
+    ),
+    exif: str | None = typer.Option(
+        None, help="EXIF orientation: ignore, as the published pipelines do, or apply."
+    ),
+    raw_budget: str | None = typer.Option(
+        None, help="Keep images of the smallest classes as pixels: 4GiB, or 10% of the images."
+    ),
+    check: str | None = typer.Option(
+        None, help="decode: decode every image once; header: read headers. [default: decode]"
+    ),
+    on_bad: str | None = typer.Option(
+        None, help="fail: stop at the end with the list; skip: leave them out. [default: fail]"
+    ),
+    format: str | None = typer.Option(None, help="beton or tar. [default: beton]"),
+    part_size: str | None = typer.Option(
+        None, help="Bytes of images from which on a split gets another file. [default: 32GiB]"
+    ),
+    jobs: int | None = typer.Option(None, help="Worker processes. [default: the usable cores]"),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object at the end, for scripts."),
+) -> None:
+    """Convert a data set to shards: a few big files and a table of where each image is."""
+    from fasttail.shards import command
+
+    command.run_convert(
+        dataset,
+        source,
+        out,
+        {
+            "imbalance": imbalance,
+            "val_fraction": val_fraction,
+            "seed": seed,
+            "lists": lists,
+            "columns": columns,
+            "label_key": label_key,
+            "allow_partial": allow_partial,
+            "max_side": max_side,
+            "exif": exif,
+            "raw_budget": raw_budget,
+            "check": check,
+            "on_bad": on_bad,
+            "format": format,
+            "part_size": part_size,
+            "jobs": jobs,
+        },
+        as_json=as_json,
+    )
+
+
+@commands.command(epilog="Example: fasttail verify shards/inat2018")
+def verify(
+    shards: Path = typer.Argument(..., help="The directory of the shards."),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object, for scripts."),
+) -> None:
+    """Read every sample again: its crc32, its place, the tables. Exit code 1 if there is damage."""
+    from fasttail.shards import command
+
+    command.run_verify(shards, as_json=as_json)
+
+
+@commands.command(epilog="Example: fasttail index data/*.tar --label-key label")
+def index(
+    tars: list[Path] = typer.Argument(
+        ..., help="Tars of WebDataset samples; train-*, val-*, test-* by their names."
+    ),
+    out: Path | None = typer.Option(
+        None, help="Where the table goes. [default: shards/NAME, by the folder of the tars]"
+    ),
+    label_key: str | None = typer.Option(
+        None, help="The label's key in the .json member. [default: the .cls member]"
+    ),
+    check: str | None = typer.Option(
+        None, help="decode: decode every image once; header: read headers. [default: decode]"
+    ),
+    on_bad: str | None = typer.Option(
+        None, help="fail: stop at the end with the list; skip: leave them out. [default: fail]"
+    ),
+    jobs: int | None = typer.Option(None, help="Worker processes. [default: the usable cores]"),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object at the end, for scripts."),
+) -> None:
+    """Make the class-index table over tar shards that exist, copying nothing."""
+    from fasttail.shards import command
+
+    options = {"label_key": label_key, "check": check, "on_bad": on_bad, "jobs": jobs}
+    command.run_index(tars, out, options, as_json=as_json)
+
+
+@commands.command(
+    epilog="Examples: fasttail inspect shards/places-lt;  "
+    "fasttail inspect shards/mine --html mine.html"
+)
+def inspect(
+    shards: Path = typer.Argument(..., help="The directory of the shards."),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object, for scripts."),
+    html: Path | None = typer.Option(None, help="Write a page with figures and pictures too."),
+) -> None:
+    """Say what is in shards: classes, sizes, copies, what raw images cover, an epoch's time."""
+    from fasttail.report import inspect
+
+    inspect.show(shards, as_json=as_json, html=html)
