@@ -57,12 +57,15 @@ def shards_in(out: Path) -> list[str]:
 
 
 SLOW = """
-import sys
+import signal, sys
 from pathlib import Path
 import hostile
 from fasttail.config import ConvertConfig
 from fasttail.shards.command import stopped_politely
 from fasttail.shards.convert import convert
+
+# A shell that starts the suite in the background has it ignore SIGINT, and what it starts too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def say(what, done, total):
     print(done, flush=True)
