@@ -76,6 +76,19 @@ def train_epochs(
     return epoch_plan
 
 
+def stage1_epochs(config: TrainConfig, split: Split, world: World) -> Callable[[int], TrainEpoch]:
+    """Epoch number -> its plan for this process, in stage 1. Raises as `train_epochs` does."""
+    return train_epochs(
+        config,
+        split,
+        seed=config.seed,
+        sampler=config.sampler,
+        optim=config.optim,
+        view=train_view(config.data),
+        world=world,
+    )
+
+
 def eval_epoch(config: TrainConfig, split: Split, world: World) -> EvalEpoch:
     """Every sample of a split once, over all processes, with the fixed view."""
     return EvalEpoch(

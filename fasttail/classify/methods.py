@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from fasttail.classify.balanced import fit_on_bank
 from fasttail.classify.balanced_softmax import balanced_softmax
+from fasttail.classify.classifiers import as_head
 from fasttail.classify.crt import crt, crt_last_block
 from fasttail.classify.head import Head
 from fasttail.classify.images import fit_on_images
@@ -16,7 +17,6 @@ from fasttail.classify.tau import tau
 from fasttail.config import TrainConfig
 from fasttail.errors import UserError, unknown
 from fasttail.models import Recognizer
-from fasttail.models.recognizer import CosineClassifier
 
 METHODS: dict[str, Callable[[Task], Head]] = {
     "crt": crt,
@@ -103,10 +103,4 @@ def saved_heads(stage: Stage) -> list[Head]:
 
 def joint_head(model: Recognizer) -> Head:
     """Stage 1's own classifier."""
-    classifier = model.classifier
-    weight_CD = classifier.weight.detach().clone()
-    if isinstance(classifier, CosineClassifier):
-        norm_C1 = weight_CD.norm(dim=1, keepdim=True)
-        unit_CD = weight_CD / norm_C1.clamp_min(1e-12)
-        return Head("joint", classifier.scale * unit_CD, unit_CD.new_zeros(len(unit_CD)), "l2n")
-    return Head("joint", weight_CD, classifier.bias.detach().clone())
+    return as_head("joint", model.classifier)

@@ -11,7 +11,7 @@ from fasttail import engines, recipes
 from fasttail.compute import pick
 from fasttail.config import ComputeConfig
 from fasttail.engines.auto import choose
-from fasttail.plans import train_epochs, train_view
+from fasttail.plans import stage1_epochs
 from fasttail.shards import Shards
 from fasttail.world import World
 
@@ -48,19 +48,11 @@ def epoch_time(opened: Shards, seconds: float = SECONDS) -> EpochTime:
     image_px = int(max(split.heights_N.max(), split.widths_N.max()))
     recipe = recipes.for_dataset(opened.name, image_px)
     config = recipes.load(recipe)
-    optim = config.optim
-    optim = optim.model_copy(update={"batch_size": min(optim.batch_size, len(split))})
+    batch_size = min(config.optim.batch_size, len(split))
+    optim = config.optim.model_copy(update={"batch_size": batch_size})
     compute = pick(ComputeConfig(), World())
     name, _ = choose(split, compute.device)
-    epoch_plan = train_epochs(
-        config,
-        split,
-        seed=config.seed,
-        sampler=config.sampler,
-        optim=optim,
-        view=train_view(config.data),
-        world=World(),
-    )
+    epoch_plan = stage1_epochs(config.model_copy(update={"optim": optim}), split, World())
     images, elapsed_s = 0, 0.0
     with closing(engines.make(name, split, device=compute.device, threads=0)) as engine:
         start_s = None

@@ -12,7 +12,7 @@ from fasttail.console import Reporter
 from fasttail.errors import UserError, unknown
 from fasttail.models.weights import Loaded, load_into
 from fasttail.plan import samplers
-from fasttail.plans import train_epochs, train_view
+from fasttail.plans import stage1_epochs
 from fasttail.rundir import Run
 from fasttail.shards import Shards
 from fasttail.shards.command import shards_root
@@ -113,15 +113,7 @@ def _check_fit(config: TrainConfig, opened: Shards, world: World) -> None:
             f"{opened.dir}: a batch of {config.optim.batch_size} is more than the {len(split)} "
             f"training images: give a smaller one with --set optim.batch_size=N"
         )
-    train_epochs(
-        config,
-        split,
-        seed=config.seed,
-        sampler=config.sampler,
-        optim=config.optim,
-        view=train_view(config.data),
-        world=world,
-    )(0)
+    stage1_epochs(config, split, world)(0)
 
 
 def initial_model(run: Run, init: str, reporter: Reporter) -> tuple[models.Recognizer, Loaded]:

@@ -20,7 +20,7 @@ from fasttail.engines.base import Batch
 from fasttail.errors import UserError
 from fasttail.evaluate.score import score
 from fasttail.evaluate.shots import summarize
-from fasttail.plans import train_epochs, train_view
+from fasttail.plans import stage1_epochs
 from fasttail.rundir import Run, provenance
 from fasttail.shards import Shards
 from fasttail.train.checkpoint import Checkpoints, Position, load_weights, save_weights
@@ -66,15 +66,7 @@ def train(
 
     # ---- data -------------------------------------------------------------------------------
     split = shards.split("train")
-    epoch_plan = train_epochs(
-        config,
-        split,
-        seed=config.seed,
-        sampler=config.sampler,
-        optim=optim,
-        view=train_view(config.data),
-        world=world,
-    )
+    epoch_plan = stage1_epochs(config, split, world)
     steps_per_epoch = epoch_plan(0).steps
 
     # ---- model and optimizer ----------------------------------------------------------------
