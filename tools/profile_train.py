@@ -42,17 +42,17 @@ class FirstSteps:
 
 def train_steps(run: Run, steps: int) -> None:
     """Two epochs of at most so many steps; the first is there for what happens only once."""
-    whole = rep.train_epochs
+    whole = rep.stage1_epochs
 
     def short(*args: Any, **options: Any) -> Any:
         epoch_plan = whole(*args, **options)
         return lambda epoch: FirstSteps(epoch_plan(epoch), steps)
 
-    rep.train_epochs = short
+    rep.stage1_epochs = short
     try:
         _product.train(run)
     finally:
-        rep.train_epochs = whole
+        rep.stage1_epochs = whole
 
 
 def parts_of_a_step(run: Run, steps: int, device: str) -> dict[str, float]:
