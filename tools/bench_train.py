@@ -8,13 +8,14 @@ With `--images`, contenders take turns for `--rounds` rounds in one process. Eac
 model for `--steps` steps by `fasttail.train.rep`, and log.jsonl says how fast; the first
 `--warm-up` steps do not count.
 
-    synthetic      one random batch again and again: the model alone
-    fasttail       the engine `--engine` (auto: what a user would get)
-    the others     torchvision, Pillow, stock FFCV, plain DALI, each as an engine of the same loop
+    synthetic         one random batch again and again: the model alone
+    fasttail          the engine `--engine` (auto: what a user would get)
+    fasttail, N px    the same with `--max-side N`: from shards of `fasttail convert --max-side N`
+    the others        torchvision, Pillow, stock FFCV, plain DALI, each as an engine of that loop
 
-`real_vs_synthetic` is the median over the rounds of fasttail / synthetic, `waiting_share` the
-median share of the time that the loop waited for its next batch. "loader alone" is the engine
-without a model.
+`real_vs_synthetic` is the median over the rounds of fasttail / synthetic, `of_synthetic` that of
+every contender, `waiting_share` the median share of the time that the loop waited for its next
+batch. "loader alone" is the engine without a model.
 
 With `--cifar`, `outside_share` is the share of the time of an epoch that is not forward, loss,
 backward or optimizer: plan, gather, augment, logging, checkpoint.
@@ -169,19 +170,24 @@ def settings(args: argparse.Namespace, engine: str) -> list[str]:
 
 def bench(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Everyone in turn; the figures."""
-    steps = args.warm_up + args.steps
-    shards_dir = _product.shards_of_files(
-        args.images, steps * args.batch_size, CLASSES, scratch / "shards", args.max_side
-    )
+    samples = (args.warm_up + args.steps) * args.batch_size
+    shards_dir = _product.shards_of_files(args.images, samples, CLASSES, scratch / "shards")
     peers = {} if args.no_peers else peer_engines(args, shards_dir)
     engines.ENGINES.update(peers)
-    names = {SYNTHETIC: "synthetic", OURS: args.engine, **{name: name for name in peers}}
-    speeds: dict[str, list[_product.Speed]] = {name: [] for name in names}
+    fed = {SYNTHETIC: ("synthetic", shards_dir), OURS: (args.engine, shards_dir)}
+    fed |= {name: (name, shards_dir) for name in peers}
+    if args.max_side:
+        smaller = _product.shards_of_files(
+            args.images, samples, CLASSES, scratch / "smaller", args.max_side
+        )
+        fed[f"{OURS}, {args.max_side} px"] = (args.engine, smaller)
+    speeds: dict[str, list[_product.Speed]] = {name: [] for name in fed}
     alone = []
     for number in range(args.rounds):
         # Every other round the other way round, so that a drift of the machine favours nobody.
-        for name in list(names)[:: -1 if number % 2 else 1]:
-            run = _product.begin(shards_dir, "photos", settings(args, names[name]), scratch / "run")
+        for name in list(fed)[:: -1 if number % 2 else 1]:
+            engine, folder = fed[name]
+            run = _product.begin(folder, "photos", settings(args, engine), scratch / "run")
             speeds[name].append(_product.Speed.of(_product.train(run)))
         run = _product.begin(shards_dir, "photos", settings(args, args.engine), scratch / "run")
         alone.append(loader_alone(args, run))
@@ -273,7 +279,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=20, help="that count, of one training")
     parser.add_argument("--warm-up", type=int, default=5, help="steps before, that don't count")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--max-side", type=int, help="shards of smaller images, as of convert")
+    parser.add_argument(
+        "--max-side", type=int, help="train on shards of smaller images too, as of convert"
+    )
     parser.add_argument("--no-peers", action="store_true", help="only fasttail and synthetic")
     parser.add_argument("--cifar-images", type=int, default=12_406)
     parser.add_argument("--epochs", type=int, default=2, help="of --cifar, that count")

@@ -8,7 +8,8 @@ Stage 1 is the run's; its directory is read only. Each line is the run's configu
 clean protocol, with one thing changed, and its difference to the line that it is compared with.
 `--seeds` repeats stage 2 with other draws and other fresh weights. Without `--images` the lines
 that train on images are left out, without a val the one that needs it; `--stage1 EPOCHS` adds the
-lines that need a stage 1 of their own.
+lines that need a stage 1 of their own. With `--json` each line is kept once it is measured, and the
+same call goes on after them.
 """
 
 import argparse
@@ -156,7 +157,9 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="a run whose stage 1 has ended")
     parser.add_argument("--seeds", type=int, default=1, help="of stage 2's draws")
     parser.add_argument("--images", action="store_true", help="the lines that train on images too")
-    parser.add_argument("--stage1", type=int, metavar="EPOCHS", help="stage 1's lines too")
+    parser.add_argument(
+        "--stage1", type=int, default=0, metavar="EPOCHS", help="stage 1's lines too"
+    )
     parser.add_argument("--json", type=Path, help="where to write all numbers")
     parser.add_argument("--markdown", type=Path, help="where to write the table")
     args = parser.parse_args()
@@ -165,34 +168,41 @@ def main() -> None:
     there = {"", *(["images"] if args.images else [])}
     there |= {"val"} & set(shards.open(run.shards_dir).split_names)
     lines = [line for line in LINES if line.needs in there]
-    found: dict[str, list[Rows]] = {}
+    lines += STAGE1 if args.stage1 else ()
+    about = {"run": run.dir.name, "seeds": args.seeds, "stage1_epochs": args.stage1}
+    found = measured(args.json, about) if args.json else {}
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         (home / run.model_path.name).symlink_to(run.model_path.resolve())
         for line in lines:
+            if line.name in found:
+                continue
             reporter.say(line.name)
             found[line.name] = [
-                stage2(run, home, line, seed, reporter) for seed in range(args.seeds)
+                stage1(run, line, seed, args.stage1, reporter)
+                if line in STAGE1
+                else stage2(run, home, line, seed, reporter)
+                for seed in range(args.seeds)
             ]
-    if args.stage1 is not None:
-        lines += STAGE1
-        for line in STAGE1:
-            reporter.say(line.name)
-            found[line.name] = [
-                stage1(run, line, seed, args.stage1, reporter) for seed in range(args.seeds)
-            ]
+            if args.json:
+                whole = {**about, "lines": found, "provenance": rundir.provenance()}
+                args.json.write_text(json.dumps(whole, indent=2) + "\n")
     table = markdown(found, lines)
     print(table)
     if args.markdown:
         args.markdown.write_text(table)
-    if args.json:
-        about: dict[str, Any] = {
-            "run": run.dir.name,
-            "seeds": args.seeds,
-            "stage1_epochs": args.stage1,
-            "provenance": rundir.provenance(),
-        }
-        args.json.write_text(json.dumps({**about, "lines": found}, indent=2) + "\n")
+
+
+def measured(path: Path, about: dict[str, Any]) -> dict[str, list[Rows]]:
+    """The lines that an earlier call of the same run, seeds and epochs measured before it was
+    stopped; `SystemExit` where the file is of another."""
+    if not path.exists():
+        return {}
+    kept: dict[str, Any] = json.loads(path.read_text())
+    if {key: kept.get(key) for key in about} != about:
+        raise SystemExit(f"{path}: of another run, other seeds or epochs: choose another --json")
+    lines: dict[str, list[Rows]] = kept["lines"]
+    return lines
 
 
 if __name__ == "__main__":

@@ -37,10 +37,12 @@ def test_the_benchmark_trains_on_real_and_synthetic_images_and_beside_a_peer(
         monkeypatch,
         tmp_path,
         *("--images", str(tmp_path / "photos"), "--px", "32", "--batch-size", "4", "--rounds", "2"),
-        *("--steps", "4", "--warm-up", "2", "--amp", "fp32"),
+        *("--steps", "4", "--warm-up", "2", "--amp", "fp32", "--max-side", "40"),
     )
     rates = found["images_per_s"]
-    assert set(rates) == {"synthetic", "fasttail", "PIL + DataLoader", "loader alone"}
+    assert set(rates) == {
+        *("synthetic", "fasttail", "fasttail, 40 px", "PIL + DataLoader", "loader alone")
+    }
     assert all(len(rate["rounds"]) == 2 and min(rate["rounds"]) > 0 for rate in rates.values())
     ratios = [
         real / synthetic
