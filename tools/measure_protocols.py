@@ -7,9 +7,9 @@ time: the table of docs/protocols.md.
 Stage 1 is the run's; its directory is read only. Each line is the run's configuration, under the
 clean protocol, with one thing changed, and its difference to the line that it is compared with.
 `--seeds` repeats stage 2 with other draws and other fresh weights. Without `--images` the lines
-that train on images are left out, without a val the one that needs it; `--stage1 EPOCHS` adds the
-lines that need a stage 1 of their own. With `--json` each line is kept once it is measured, and the
-same call goes on after them.
+that train on images are left out, without a val those that need it; `--stage1 EPOCHS` adds the
+lines that need a stage 1 of their own, whose seeds are of stage 1. With `--json` each line is kept
+once it is measured, and the same call goes on after them.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from fasttail.console import Reporter
 from fasttail.recipes import change
 from fasttail.rundir import Run
 from fasttail.train import rep
+from fasttail.train.checkpoint import Checkpoints
 from fasttail.world import World
 
 COSINE = ("classify.crt.schedule=cosine", "classify.lws.schedule=cosine")
@@ -45,7 +46,8 @@ class Line:
     settings: tuple[str, ...]
     methods: tuple[str, ...]
     against: str | None = None
-    needs: str = ""  # "images", "val"
+    needs: str = ""  # "images", "val", "no val"
+    keeps: str = "last"  # the epoch of stage 1 whose model is scored: "last", or "best" on val
 
 
 LINES = (
@@ -74,13 +76,16 @@ LINES = (
 STAGE1 = (
     Line("stage 1, sqrt", ("sampler=sqrt",), ("joint",)),
     Line("i.i.d. draws", ("sampler=sqrt", "draws=iid"), ("joint",), "stage 1, sqrt"),
-    Line("stage 1, cosine", ("optim.schedule=cosine",), ("joint",)),
+    Line("stage 1, cosine", ("optim.schedule=cosine",), ("joint",), None, "no val"),
     Line(
         "cosine per epoch, before it, in stage 1",
         ("optim.schedule=cosine", "protocol=official"),
         ("joint",),
         "stage 1, cosine",
+        "no val",  # with one, `official` chooses the epoch too
     ),
+    Line("stage 1", (), ("joint",), None, "val"),
+    Line("best epoch on val, in stage 1", (), ("joint",), "stage 1", "val", keeps="best"),
 )
 
 Rows = dict[str, dict[str, float]]
@@ -94,31 +99,47 @@ def stage2(run: Run, home: Path, line: Line, seed: int, reporter: Reporter) -> R
     compute = pick(own.config.compute, World())
     opened = shards.open(run.shards_dir)
     stage = Stage(own, rep.load_model(own, compute), opened, World(), compute, reporter)
-    heads = classify.make_heads(line.methods, stage)
+    if line.methods == ("joint",):
+        heads = [classify.joint_head(stage.model)]
+    else:
+        heads = classify.make_heads(line.methods, stage)
     split = reported(opened.split_names)
     if split is None:
         raise SystemExit(f"{run.shards_dir}: neither test nor val to score on")
     return {row["method"]: row for row in classify.score_heads(heads, stage, split)}
 
 
-def stage1(run: Run, line: Line, seed: int, epochs: int, reporter: Reporter) -> Rows:
-    """The joint classifier of a stage 1 with the line's settings."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "config.yaml"
+def stage1(run: Run, home: Path, line: Line, seed: int, epochs: int, reporter: Reporter) -> Rows:
+    """The joint classifier of a stage 1 with the line's settings. Its run stays in `home`, for the
+    lines that look at another epoch of the same training."""
+    trained_dir = home / "-".join((*line.settings, f"seed={seed}"))
+    if trained_dir.exists():
+        trained = rundir.open_run(trained_dir)
+    else:
+        config = home / "config.yaml"
         config.write_text(json.dumps(run.config.model_dump(mode="json", exclude_none=True)))
-        made = stages.train(
+        trained = stages.train(
             stages.TrainOptions(
                 stage="rep",
                 config=str(config),
                 shards=run.shards_dir,
-                run=Path(folder) / "run",
+                run=trained_dir,
                 epochs=epochs,
                 settings=("protocol=clean", f"seed={seed}", *line.settings),
             ),
             reporter,
         )
-        split = reported(shards.open(run.shards_dir).split_names)
-        return {row["method"]: row for row in made.rows() if row["split"] == split}
+    weights = trained.model_path
+    if line.keeps == "best":
+        weights = trained.checkpoints_dir / Checkpoints.BEST
+    return stage2(trained, scored_alone(weights, trained_dir / line.keeps), line, seed, reporter)
+
+
+def scored_alone(weights: Path, home: Path) -> Path:
+    """A run directory with nothing in it but a model's weights."""
+    home.mkdir(exist_ok=True)
+    (home / "model.safetensors").symlink_to(weights.resolve())
+    return home
 
 
 def spread(values: Sequence[float]) -> str:
@@ -166,20 +187,19 @@ def main() -> None:
 
     run, reporter = rundir.open_run(args.run), Reporter()
     there = {"", *(["images"] if args.images else [])}
-    there |= {"val"} & set(shards.open(run.shards_dir).split_names)
-    lines = [line for line in LINES if line.needs in there]
-    lines += STAGE1 if args.stage1 else ()
+    there.add("val" if "val" in shards.open(run.shards_dir).split_names else "no val")
+    every = (*LINES, *(STAGE1 if args.stage1 else ()))
+    lines = [line for line in every if line.needs in there]
     about = {"run": run.dir.name, "seeds": args.seeds, "stage1_epochs": args.stage1}
     found = measured(args.json, about) if args.json else {}
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        (home / run.model_path.name).symlink_to(run.model_path.resolve())
+        home = scored_alone(run.model_path, Path(folder))
         for line in lines:
             if line.name in found:
                 continue
             reporter.say(line.name)
             found[line.name] = [
-                stage1(run, line, seed, args.stage1, reporter)
+                stage1(run, home, line, seed, args.stage1, reporter)
                 if line in STAGE1
                 else stage2(run, home, line, seed, reporter)
                 for seed in range(args.seeds)

@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fasttail import stages
 from fasttail.console import Reporter
+from fasttail.rundir import Run
+from fasttail.train.checkpoint import Checkpoints, load_weights, save_weights
 
 TOOLS = Path(__file__).parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
@@ -66,3 +69,34 @@ def test_it_goes_on_after_the_lines_that_are_measured(
 
     with pytest.raises(SystemExit, match="other seeds"):
         measure(run_dir, monkeypatch, "--seeds", "3")
+
+
+def test_stage_1_is_trained_once_for_its_last_and_its_best_epoch(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last, best = (line for line in measure_protocols.STAGE1 if line.needs == "val")
+    assert (last.keeps, best.keeps, best.against) == ("last", "best", last.name)
+    train, trained = stages.train, []
+
+    def and_spoil_the_best(options: stages.TrainOptions, reporter: Reporter) -> Run:
+        run = train(options, reporter)
+        path = run.checkpoints_dir / Checkpoints.BEST
+        weights, about = load_weights(path)
+        weights["classifier.weight"].zero_()
+        weights["classifier.bias"].copy_(torch.arange(len(run.class_names)))
+        save_weights(path, weights, about)
+        trained.append(run)
+        return run
+
+    monkeypatch.setattr(stages, "train", and_spoil_the_best)
+    monkeypatch.setattr(measure_protocols, "LINES", ())
+    monkeypatch.setattr(measure_protocols, "STAGE1", (last, best))
+    found = measure(run_dir, monkeypatch, "--stage1", "2", "--seeds", "2")["lines"]
+
+    assert [run.config.seed for run in trained] == [0, 1]
+    assert [run.config.optim.epochs for run in trained] == [2, 2]
+    for seed in range(2):
+        # The model in best.safetensors always answers with the last of five classes.
+        assert found[best.name][seed]["joint"]["all_macro"] == 20
+        assert found[best.name][seed]["joint"]["few"] > found[best.name][seed]["joint"]["many"] == 0
+        assert found[last.name][seed]["joint"]["many"] > 0
