@@ -33,8 +33,8 @@ from fasttail.train.checkpoint import Checkpoints
 from fasttail.world import World
 
 COSINE = ("classify.crt.schedule=cosine", "classify.lws.schedule=cosine")
-# As in the recipes with a cosine, there is no warm-up: `official` would leave it for a lower rate.
-STAGE1_COSINE = ("optim.schedule=cosine", "optim.warmup_epochs=0")
+STAGE1_COSINE = ("optim.schedule=cosine",)
+NO_WARMUP = ("optim.warmup_epochs=0",)
 IMAGES = ("classify.features=images",)
 TRAINED = ("crt", "lws")
 MEASURES = ("all_micro", "many", "medium", "few")
@@ -78,13 +78,22 @@ LINES = (
 STAGE1 = (
     Line("stage 1, sqrt", ("sampler=sqrt",), ("joint",)),
     Line("i.i.d. draws", ("sampler=sqrt", "draws=iid"), ("joint",), "stage 1, sqrt"),
+    # With a val, `official` would choose the epoch too.
     Line("stage 1, cosine", STAGE1_COSINE, ("joint",), None, "no val"),
     Line(
         "cosine per epoch, before it, in stage 1",
         (*STAGE1_COSINE, "protocol=official"),
         ("joint",),
         "stage 1, cosine",
-        "no val",  # with one, `official` chooses the epoch too
+        "no val",
+    ),
+    Line("stage 1, cosine, no warm-up", (*STAGE1_COSINE, *NO_WARMUP), ("joint",), None, "no val"),
+    Line(
+        "cosine per epoch, before it, in stage 1, no warm-up",
+        (*STAGE1_COSINE, *NO_WARMUP, "protocol=official"),
+        ("joint",),
+        "stage 1, cosine, no warm-up",
+        "no val",
     ),
     Line("stage 1", (), ("joint",), None, "val"),
     Line("best epoch on val, in stage 1", (), ("joint",), "stage 1", "val", keeps="best"),

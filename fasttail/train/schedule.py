@@ -11,7 +11,8 @@ def learning_rate(step: int, steps_per_epoch: int, optim: OptimConfig, protocol:
     clean: linear warm-up to `scaled_lr`, then per step a cosine to 0, or `optim.steps`.
 
     official: the cosine is taken once an epoch and before it, as the authors' code steps its
-    scheduler ahead of the epoch: the first epoch is not at the full rate, the last is at 0.
+    scheduler ahead of the epoch: the first epoch is not at the full rate, the last is at 0. It runs
+    over all epochs, those of a warm-up too, which the authors' recipes do not have.
     """
     peak = optim.scaled_lr
     epoch = step // steps_per_epoch
