@@ -340,3 +340,6 @@ class TrainConfig(Section):
         """The scale of a cosine classifier; None where the classifier is linear."""
         kind = self.model.classifier or ("cosine" if self.loss.name == "ldam-drw" else "linear")
         return self.model.cosine_scale if kind == "cosine" else None
+
+
+DEFAULTS = TrainConfig()

@@ -50,3 +50,26 @@ class World:
             raise UserError(
                 f"{', '.join((*PLACES, *RESTARTS))}: {error}: start with torchrun"
             ) from None
+
+
+def place(rank: int | None = None, world_size: int | None = None) -> tuple[int, int]:
+    """Rank and number of ranks: those given, or else torch.distributed's, or else 0 of 1.
+
+    Raises `UserError` if half of it is given, or if torchrun has started several processes that are
+    not connected yet: each would take itself for the only one, and all would train on the same.
+    """
+    if rank is not None and world_size is not None:
+        return rank, world_size
+    if rank is not None or world_size is not None:
+        raise UserError("rank and world_size go together: give both, or neither")
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    started = World.from_env().size
+    if started > 1:
+        raise UserError(
+            f"WORLD_SIZE is {started}, but torch.distributed is not initialised: call "
+            "init_process_group before, or give rank and world_size"
+        )
+    return 0, 1

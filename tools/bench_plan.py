@@ -83,7 +83,7 @@ def bench_small(counts_C: np.ndarray, runs: int) -> dict[str, list[float]]:
     from torch.utils.data import WeightedRandomSampler
 
     from fasttail.plan import TrainEpoch, View
-    from fasttail.plan.order import Epoch, QuotaOrder
+    from fasttail.plan.orders import Epoch, QuotaOrder
     from fasttail.plan.samplers import class_balanced
 
     torch.set_num_threads(1)

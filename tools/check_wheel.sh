@@ -34,7 +34,7 @@ tar -tzf "$sdist" | sed 's|^[^/]*/||' | sort >"$work/sdist.txt"
     sort >"$work/wheel.txt"
 missing=0
 count=0
-for file in $(cd "$root" && git ls-files configs fasttail/kernels fasttail/report/templates |
+for file in $(cd "$root" && git ls-files configs fasttail/kernels fasttail/py.typed fasttail/report/templates |
     grep -v -e '\.py$' -e '/fuzz\.c$'); do
     case $file in configs/*) packed=fasttail/$file ;; *) packed=$file ;; esac
     count=$((count + 1))

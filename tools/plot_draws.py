@@ -15,7 +15,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
-from fasttail.plan.order import Epoch, QuotaOrder
+from fasttail.plan.orders import Epoch, QuotaOrder
 from fasttail.plan.samplers import SAMPLERS
 
 mpl.use("agg")

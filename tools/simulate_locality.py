@@ -23,7 +23,7 @@ import numpy as np
 from numba import njit
 
 from fasttail.plan.locality import PagedOrder, Pages
-from fasttail.plan.order import Epoch, IidOrder, QuotaOrder
+from fasttail.plan.orders import Epoch, IidOrder, QuotaOrder
 from fasttail.plan.samplers import class_balanced
 
 BATCH = 512

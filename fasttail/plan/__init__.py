@@ -4,18 +4,21 @@
     quotas.py     class probabilities -> whole numbers of draws, exact over epochs
     permute.py    a keyed permutation of 0..n-1 in O(1)
     random.py     keys, and random words from a counter
-    order.py      position -> sample id: exact quotas, or i.i.d.
+    orders.py     position -> sample id: exact quotas, or i.i.d.
     official.py   the same in the orders of the authors' code
     locality.py   the same page by page, for sets larger than memory
     view.py       position -> box, flip, jitter (boxes.py, jitter.py)
     epoch.py      step -> batch, for one rank
+    labels.py     the order by itself, over labels alone
+    cursor.py     where an iteration over epochs stands
     compiled.py   numba, and where its compiled code is kept
     contract.py   what a plan hands to an engine
 
 docs/plan.md explains the whole with a picture. Nothing here imports torch.
 """
 
-from fasttail.plan.epoch import EvalEpoch, TrainEpoch
+from fasttail.plan.epoch import EvalEpoch, OrderEpoch, TrainEpoch
+from fasttail.plan.labels import order
 from fasttail.plan.view import View
 
-__all__ = ["EvalEpoch", "TrainEpoch", "View"]
+__all__ = ["EvalEpoch", "OrderEpoch", "TrainEpoch", "View", "order"]

@@ -6,7 +6,7 @@ step at once: `(seed, epoch, step)` is all there is to resume from.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from fasttail.errors import UserError, unknown
 from fasttail.plan.contract import BatchPlan
 from fasttail.plan.locality import Layout, PagedOrder, Pages
 from fasttail.plan.official import CycledOrder, MultinomialOrder, ShuffledOrder
-from fasttail.plan.order import ClassTable, Epoch, IidOrder, Order, QuotaOrder, plain, scattered
+from fasttail.plan.orders import ClassTable, Epoch, IidOrder, Order, QuotaOrder, plain, scattered
 from fasttail.plan.quotas import Probabilities
 from fasttail.plan.view import View
 
@@ -27,12 +27,18 @@ DRAWS: dict[str, Callable[[ClassTable, Probabilities, Epoch], Order]] = {
 }
 
 
-class PlannedSplit(Layout, Protocol):
-    """What a plan has to know of a split: N samples of C classes. `sizes_N` matters for an order by
-    pages only."""
+class PlannedTable(ClassTable, Protocol):
+    """What an order has to know: N samples of C classes."""
+
+    @property
+    def labels_N(self) -> np.ndarray: ...
 
     @property
     def class_names(self) -> tuple[str, ...]: ...
+
+
+class PlannedSplit(PlannedTable, Layout, Protocol):
+    """What a plan has to know of a split. `sizes_N` matters for an order by pages only."""
 
     @property
     def heights_N(self) -> np.ndarray: ...
@@ -41,18 +47,65 @@ class PlannedSplit(Layout, Protocol):
     def widths_N(self) -> np.ndarray: ...
 
 
-class TrainEpoch:
-    """An epoch of training: floor(N / batch_size) steps of exactly batch_size images over all
-    ranks, for every sampler; class quotas are those of the images that are drawn.
+class OrderEpoch:
+    """Which images an epoch of training draws: floor(N / batch_size) steps of exactly batch_size
+    images over all ranks, for every sampler; class quotas are those of the images that are drawn.
 
     `p_C` are the class probabilities, float64 [C], or, where they change, a function from an epoch
     to them (`samplers.schedule`): then what rounding took in one epoch is given back in the next
     also while they change. `draws` is one of `DRAWS`: "quota", or "iid" as the paper words it, or
-    what `official.draws` names. `pages` asks for the draws of "quota" page by page of the shards.
+    what `official.draws` names. `pages` asks for the draws of "quota" page by page of the shards,
+    and needs a table that is a `Layout`.
 
     Raises `UserError` for a batch size that the ranks can't share or the split can't fill, and for
     a class without images, which it names.
     """
+
+    def __init__(
+        self,
+        table: PlannedTable,
+        *,
+        p_C: Probabilities,
+        seed: int,
+        epoch: int,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        draws: str = "quota",
+        pages: Pages | None = None,
+    ) -> None:
+        if draws not in DRAWS:
+            raise unknown("kind of draws", draws, DRAWS)
+        if pages is not None and draws != "quota":
+            raise UserError(f'draws {draws!r} have no order by pages: take "quota"')
+        size = len(table.samples_N)
+        _check_batch(batch_size, size, rank, world_size)
+        _check_classes(table, p_C(epoch) if callable(p_C) else p_C)
+        self.steps = size // batch_size
+        self.share = batch_size // world_size  # images of a batch that are this rank's
+        self._batch_size, self._rank = batch_size, rank
+        at = Epoch(seed, epoch, self.steps, batch_size)
+        self._order: Order = (
+            DRAWS[draws](table, p_C, at)
+            if pages is None
+            else PagedOrder(cast(Layout, table), p_C, at, pages)
+        )
+
+    def first(self, step: int) -> int:
+        """The position in the epoch of this rank's first image of global batch `step`; `IndexError`
+        if there is no such batch."""
+        if not 0 <= step < self.steps:
+            raise IndexError(f"step {step} of an epoch of {self.steps} steps")
+        return step * self._batch_size + self._rank * self.share
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """This rank's share of global batch `step`: sample ids and labels, int64 [B] each."""
+        return self._order.draw(self.first(step), self.share)
+
+
+class TrainEpoch:
+    """An epoch of training: the images of an `OrderEpoch`, which explains the arguments, and a view
+    of each."""
 
     def __init__(
         self,
@@ -68,22 +121,20 @@ class TrainEpoch:
         draws: str = "quota",
         pages: Pages | None = None,
     ) -> None:
-        if draws not in DRAWS:
-            raise unknown("kind of draws", draws, DRAWS)
-        if pages is not None and draws != "quota":
-            raise UserError(f'draws {draws!r} have no order by pages: take "quota"')
-        size = len(split.labels_N)
-        _check_batch(batch_size, size, rank, world_size)
-        _check_classes(split, p_C(epoch) if callable(p_C) else p_C)
-        self.steps = size // batch_size
-        self.max_batch = batch_size // world_size
-        self._look = view.at(seed, epoch)
-        self._batch_size, self._rank = batch_size, rank
-        self._heights_N, self._widths_N = scattered(split.heights_N), scattered(split.widths_N)
-        at = Epoch(seed, epoch, self.steps, batch_size)
-        self._order: Order = (
-            DRAWS[draws](split, p_C, at) if pages is None else PagedOrder(split, p_C, at, pages)
+        self._order = OrderEpoch(
+            split,
+            p_C=p_C,
+            seed=seed,
+            epoch=epoch,
+            batch_size=batch_size,
+            rank=rank,
+            world_size=world_size,
+            draws=draws,
+            pages=pages,
         )
+        self.steps, self.max_batch = self._order.steps, self._order.share
+        self._look = view.at(seed, epoch)
+        self._heights_N, self._widths_N = scattered(split.heights_N), scattered(split.widths_N)
 
     @property
     def out_hw(self) -> tuple[int, int]:
@@ -91,10 +142,8 @@ class TrainEpoch:
 
     def batch(self, step: int) -> BatchPlan:
         """This rank's share of global batch `step`; `IndexError` if there is no such batch."""
-        if not 0 <= step < self.steps:
-            raise IndexError(f"step {step} of an epoch of {self.steps} steps")
-        first = step * self._batch_size + self._rank * self.max_batch
-        ids_B, labels_B = self._order.draw(first, self.max_batch)
+        first = self._order.first(step)
+        ids_B, labels_B = self._order.batch(step)
         return BatchPlan(
             ids_B,
             labels_B,
@@ -183,9 +232,9 @@ def _check_batch(batch_size: int, size: int, rank: int, world_size: int) -> None
         )
 
 
-def _check_classes(split: PlannedSplit, p_C: np.ndarray) -> None:
-    counts_C = np.diff(split.indptr_C1)
-    empty = [split.class_names[c] for c in np.flatnonzero(counts_C == 0)]
+def _check_classes(table: PlannedTable, p_C: np.ndarray) -> None:
+    counts_C = np.diff(table.indptr_C1)
+    empty = [table.class_names[c] for c in np.flatnonzero(counts_C == 0)]
     if empty:
         shown = ", ".join(repr(name) for name in empty[:5]) + (", ..." if len(empty) > 5 else "")
         raise UserError(

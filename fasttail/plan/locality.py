@@ -27,7 +27,7 @@ import numpy as np
 
 from fasttail.errors import UserError
 from fasttail.plan.compiled import inline, kernel
-from fasttail.plan.order import ClassDraws, ClassTable, Epoch, plain
+from fasttail.plan.orders import ClassDraws, ClassTable, Epoch, plain
 from fasttail.plan.permute import cut, permutation, permute_run, subkey, unpermute
 from fasttail.plan.quotas import Probabilities, quotas
 from fasttail.plan.random import key

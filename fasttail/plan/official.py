@@ -19,7 +19,7 @@ import numpy as np
 
 from fasttail.errors import unknown
 from fasttail.plan.compiled import inline, kernel
-from fasttail.plan.order import (
+from fasttail.plan.orders import (
     IID_TOTAL,
     ClassDraws,
     ClassTable,

@@ -68,9 +68,9 @@ FAMILIES = ("power:Q", "deferred:EPOCH")  # named with a number: `parse` reads t
 
 
 def progress(epoch: int, epochs: int) -> float:
-    """t of an epoch: 0 in the first, 1 in the last (epoch / (epochs - 1), as in the authors' code).
-    A run of a single epoch is at 0."""
-    return epoch / (epochs - 1) if epochs > 1 else 0.0
+    """t of an epoch: 0 in the first, 1 in the last (epoch / (epochs - 1), as in the authors' code)
+    and in those after it. A run of a single epoch is at 0."""
+    return min(epoch / (epochs - 1), 1.0) if epochs > 1 else 0.0
 
 
 def parse(name: str, epochs: int) -> Sampler:

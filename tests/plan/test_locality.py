@@ -5,7 +5,7 @@ import pytest
 
 from fasttail.errors import UserError
 from fasttail.plan.locality import SLIDES, PagedOrder, Pages
-from fasttail.plan.order import Epoch, QuotaOrder
+from fasttail.plan.orders import Epoch, QuotaOrder
 from fasttail.plan.samplers import SAMPLERS
 
 PAGES = Pages(page_bytes=400_000, window_bytes=100_000_000)

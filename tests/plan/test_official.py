@@ -10,7 +10,7 @@ from fasttail.plan.official import (
     ShuffledOrder,
     draws,
 )
-from fasttail.plan.order import Epoch
+from fasttail.plan.orders import Epoch
 from fasttail.plan.samplers import SAMPLERS
 
 UNUSED = np.empty(0)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fasttail.plan.order import ClassDraws, Epoch, IidOrder, Lookup, QuotaOrder, find
+from fasttail.plan.orders import ClassDraws, Epoch, IidOrder, Lookup, QuotaOrder, find
 from fasttail.plan.permute import PAIRS, cut
 from fasttail.plan.random import key
 from fasttail.plan.samplers import SAMPLERS, class_balanced, instance

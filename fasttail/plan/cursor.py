@@ -1,0 +1,59 @@
+"""Where an iteration over epochs stands, and how it is taken up again.
+
+Each iteration begins an epoch: the one that was set or loaded, or else the one after the last that
+was begun. A loaded one begins in its middle.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fasttail.errors import UserError
+
+
+class Cursor:
+    """`step` batches of `epoch` have been handed out. `settings` gives what the batches depend on:
+    a state is taken up under the same only."""
+
+    def __init__(self, settings: Callable[[], Mapping[str, Any]]) -> None:
+        self.epoch = self.step = 0
+        self._begun = 0
+        self._next = (0, 0)
+        self._settings = settings
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next iteration begins this epoch; a loaded state of it keeps its step."""
+        if self._next[0] != epoch:
+            self._next = (epoch, 0)
+        self.epoch, self.step = self._next
+        self._begun = epoch
+
+    def begin(self) -> tuple[int, int]:
+        """An iteration begins: its epoch, and the first step of it that has not been handed out."""
+        self.epoch, self.step = self._next
+        self._begun, self._next = self.epoch, (self.epoch + 1, 0)
+        return self.epoch, self.step
+
+    def end(self) -> None:
+        """The epoch was handed out whole."""
+        self.epoch, self.step = self._next
+
+    def state_dict(self, batches: int | None = None) -> dict[str, Any]:
+        """`batches` is how many of the epoch begun last count as handed out, where somebody asks
+        for them ahead."""
+        epoch, step = self.epoch, self.step
+        if batches is not None:
+            epoch, step = self._begun, batches
+        return {"epoch": epoch, "step": step, "settings": dict(self._settings())}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state_dict` was taken. `UserError` if the batches are others now."""
+        settings = self._settings()
+        for name, value in state["settings"].items():
+            if settings.get(name) != value:
+                raise UserError(
+                    f"the state is of {name} {value!r}, but this is of {settings.get(name)!r}: "
+                    "load it with the data and settings that it was saved with"
+                )
+        self._next = (state["epoch"], state["step"])
+        self.epoch, self.step = self._next
+        self._begun = self.epoch
