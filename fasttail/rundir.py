@@ -2,6 +2,7 @@
 
 runs/NAME/
   run.json             configuration, data set, versions, command: what made it
+  start.safetensors    the weights that stage 1 starts from, if --init gave some
   log.jsonl            one object a line, as the training went
   stage2.json          the same of stage 2
   checkpoints/         to resume from
@@ -20,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -37,6 +38,7 @@ from fasttail.errors import UserError
 
 FORMAT = 1
 RUNS = Path("runs")
+START = "start.safetensors"
 WAIT_S = 60.0
 
 
@@ -50,6 +52,11 @@ class Run:
     shards_digest: str
     dataset: str
     class_names: tuple[str, ...]
+    init: str | None = None  # what --init said
+
+    @property
+    def start_path(self) -> Path:
+        return self.dir / START
 
     @property
     def model_path(self) -> Path:
@@ -103,13 +110,22 @@ def create(
     shards_digest: str,
     dataset: str,
     class_names: Sequence[str],
+    init: str | None = None,
+    write_start: Callable[[Path], None] | None = None,
 ) -> Run:
-    """Makes a new run directory. `UserError` if there is a run there: nothing is overwritten."""
+    """Makes a new run directory. `UserError` if there is a run there: nothing is overwritten.
+
+    `write_start` writes the weights that stage 1 starts from, and `init` says what they are. They
+    come before run.json, which makes the directory a run: there is no run without them.
+    """
+    _clear(directory)
     if directory.exists() and any(directory.iterdir()):
         raise UserError(
             f"{directory} is there already: go on with --resume, or give a new name with --run"
         )
     directory.mkdir(parents=True, exist_ok=True)
+    if write_start is not None:
+        write_start(directory / START)
     write_json(
         directory / "run.json",
         {
@@ -118,11 +134,19 @@ def create(
             "shards": str(shards_dir.resolve()),
             "shards_digest": shards_digest,
             "class_names": list(class_names),
+            "init": init,
             "config": config.model_dump(mode="json"),
             "provenance": provenance(),
         },
     )
     return open_run(directory)
+
+
+def _clear(directory: Path) -> None:
+    """Takes away what a kill within `create` has left: without run.json nothing was trained."""
+    if not (directory / "run.json").exists():
+        for name in (START, f".{START}.tmp", ".run.json.tmp"):
+            (directory / name).unlink(missing_ok=True)
 
 
 def open_run(directory: Path) -> Run:
@@ -143,6 +167,7 @@ def open_run(directory: Path) -> Run:
         shards_digest=about["shards_digest"],
         dataset=about["dataset"],
         class_names=tuple(about["class_names"]),
+        init=about.get("init"),
     )
 
 

@@ -139,6 +139,9 @@ def study(
         None, help="With commas between. [default: the recipe's one]"
     ),
     methods: str = typer.Option("all", help="Heads on each, with commas between, or all."),
+    init: str | None = typer.Option(
+        None, help="Weights that every run starts from, as fasttail train takes them."
+    ),
     dataset: str | None = typer.Option(
         None, help="The data set whose shards to train on. [default: the only one in shards/]"
     ),
@@ -168,6 +171,7 @@ def study(
             dataset=dataset,
             shards=shards,
             config=config,
+            init=init,
             epochs=epochs,
             settings=tuple(settings or ()),
             out=out,

@@ -6,6 +6,7 @@ with `weights_only`): a state dict, one under "state_dict" or "model", or the au
 (facebookresearch/classifier-balancing) with "state_dict_best" -> "feat_model", "classifier".
 """
 
+import hashlib
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,13 +67,8 @@ def load_into(model: Recognizer, source: str) -> Loaded:
 
     Raises `UserError` if it can't be read or fetched, or lacks most of the backbone's tensors.
     """
-    if pretrained.is_name(source):
-        found = dict(pretrained.fetch(source))
-    else:
-        path = Path(source, "model.safetensors") if Path(source).is_dir() else Path(source)
-        if not path.is_file():
-            raise UserError(f"--init {source}: no weights there (looked for {path})")
-        found = _read(path)
+    published = pretrained.is_name(source)
+    found = dict(pretrained.fetch(source)) if published else _read(_file(source))
     given = _with_learned_norm({_our_name(name): tensor for name, tensor in found.items()})
     own = model.state_dict()
     fitting = {
@@ -95,6 +91,22 @@ def load_into(model: Recognizer, source: str) -> Loaded:
         unused=tuple(name for name in given if name not in own),
         other_shape=other_shape,
     )
+
+
+def digest(source: str) -> str:
+    """What tells the weights of `source` from others: a file's SHA-256, or the name of published
+    ones. Raises as `load_into`."""
+    if pretrained.is_name(source):
+        return source
+    with _file(source).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _file(source: str) -> Path:
+    path = Path(source, "model.safetensors") if Path(source).is_dir() else Path(source)
+    if not path.is_file():
+        raise UserError(f"--init {source}: no weights there (looked for {path})")
+    return path
 
 
 def _read(path: Path) -> dict[str, Tensor]:

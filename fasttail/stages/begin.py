@@ -1,7 +1,7 @@
 """Where a stage begins: the shards, the run's directory, the weights to start from."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def computing(run: Run, world: World) -> Iterator[Compute]:
         yield compute
 
 
-def new_run(options: TrainOptions, world: World) -> Run:
+def new_run(options: TrainOptions, world: World, reporter: Reporter) -> Run:
     """Makes the run's directory; or, in a job that torchrun or Slurm has started again, opens the
     one that was made the first time."""
     opened = shards.open(shards_dir(options.dataset, options.shards))
@@ -75,10 +75,16 @@ def new_run(options: TrainOptions, world: World) -> Run:
     recipe = options.config or recipes.for_dataset(opened.name, image_px)
     config = configure(options, recipes.load(recipe))
     _check_fit(config, opened, world)
+    if options.stage == "rep":
+        check_start(config, options.init)
     name = f"{opened.dir.name}-{config.model.backbone}-{config.sampler.replace(':', '-')}"
     directory = options.run or rundir.RUNS / name
     if world.restarts and (directory / "run.json").is_file():
-        return _same_run(directory, config)
+        return _same_run(directory, config, options.init)
+    write_start = None
+    if options.stage == "rep" and options.init is not None:
+        # In every process: the others wait a minute for the directory, and a download takes longer.
+        write_start = _start_from(options.init, config, len(opened.class_names), reporter)
     if not world.is_main:
         return rundir.wait_for(directory)
     return rundir.create(
@@ -88,12 +94,31 @@ def new_run(options: TrainOptions, world: World) -> Run:
         shards_digest=opened.digest,
         dataset=opened.name,
         class_names=opened.class_names,
+        init=options.init,
+        write_start=write_start,
     )
 
 
-def _same_run(directory: Path, config: TrainConfig) -> Run:
+def check_start(config: TrainConfig, init: str | None) -> None:
+    """`UserError` if a part of the network would stay at random weights."""
+    if config.model.trained != "all" and init is None:
+        raise UserError(
+            f"model.trained is {config.model.trained}, which leaves the rest of the backbone at "
+            "random weights: give --init a run, a file of weights, torchvision:NAME or timm:NAME"
+        )
+
+
+def _start_from(
+    init: str, config: TrainConfig, num_classes: int, reporter: Reporter
+) -> Callable[[Path], None]:
+    """Finds the weights of `--init`; what is returned writes them to a file."""
+    model, _ = initial_model(config, num_classes, init, reporter)
+    return lambda path: save_weights(path, model.state_dict(), {"init": init})
+
+
+def _same_run(directory: Path, config: TrainConfig, init: str | None) -> Run:
     run = rundir.open_run(directory)
-    if run.config != config:
+    if (run.config, run.init) != (config, init):
         raise UserError(f"{directory}: the run there was begun with another configuration")
     return run
 
@@ -116,9 +141,11 @@ def _check_fit(config: TrainConfig, opened: Shards, world: World) -> None:
     stage1_epochs(config, split, world)(0)
 
 
-def initial_model(run: Run, init: str, reporter: Reporter) -> tuple[models.Recognizer, Loaded]:
-    """A run's model with the weights of `--init`, and how they met it."""
-    model = rep.new_model(run)
+def initial_model(
+    config: TrainConfig, num_classes: int, init: str, reporter: Reporter
+) -> tuple[models.Recognizer, Loaded]:
+    """A model with the weights of `--init`, and how they met it."""
+    model = rep.new_model(config, num_classes)
     loaded = load_into(model, init)
     reporter.say(f"--init {init}: {loaded}")
     return model, loaded
@@ -143,11 +170,11 @@ def run_from(options: TrainOptions, init: str, world: World, reporter: Reporter)
         )
         shutil.copyfile(before.model_path, run.model_path)
         return run
-    run = new_run(options, world)
+    run = new_run(options, world, reporter)
     if not world.is_main:
         return rundir.wait_for(run.dir, "model.safetensors")
     with rundir.discarded_if_refused(run, new=True):
-        model, loaded = initial_model(run, init, reporter)
+        model, loaded = initial_model(run.config, len(run.class_names), init, reporter)
         if not loaded.has_classifier:
             raise UserError(
                 f"--init {init}: no classifier of {len(run.class_names)} classes in it, which "

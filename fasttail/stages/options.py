@@ -58,8 +58,9 @@ def configure(options: TrainOptions, config: TrainConfig) -> TrainConfig:
 
 def refuse_changes(options: TrainOptions, run: Run) -> None:
     """A resumed run goes on as it was begun, or its numbers would be of neither."""
-    if recipes.change(configure(options, run.config), ()) != run.config or options.config:
+    changed = recipes.change(configure(options, run.config), ()) != run.config
+    if changed or options.config or options.init:
         raise UserError(
             f"{run.dir}: a run is resumed with the configuration it was begun with: "
-            "leave out --config, --set and the options that change it"
+            "leave out --config, --init, --set and the options that change it"
         )

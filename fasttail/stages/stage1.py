@@ -6,7 +6,7 @@ from fasttail.compute import Compute, out_of_memory_explained
 from fasttail.console import Reporter
 from fasttail.rundir import Run
 from fasttail.shards import Shards
-from fasttail.stages.begin import computing, initial_model, new_run, shards_of
+from fasttail.stages.begin import computing, new_run, shards_of
 from fasttail.stages.options import TrainOptions, refuse_changes
 from fasttail.stages.show import announce, draw, show
 from fasttail.train import rep
@@ -23,7 +23,7 @@ def train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
         run = rundir.open_run(options.run or rundir.only_run())
         refuse_changes(options, run)
     else:
-        run = new_run(options, world)
+        run = new_run(options, world, reporter)
     opened = shards_of(run)
     resume = options.resume or world.restarts > 0
     with (
@@ -35,9 +35,8 @@ def train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
             reporter.say(f"{run.dir}: stage 1 has ended here before")
             model = rep.load_model(run, compute)
         else:
-            init = initial_model(run, options.init, reporter)[0] if options.init else None
             try:
-                model = _train(run, opened, world, compute, reporter, resume, init)
+                model = _train(run, opened, world, compute, reporter, resume)
             except Preempted:
                 reporter.say(
                     f"asked to leave, and the checkpoint is written: go on with {_go_on(run)}"
@@ -58,7 +57,6 @@ def _train(
     compute: Compute,
     reporter: Reporter,
     resume: bool,
-    init: models.Recognizer | None,
 ) -> models.Recognizer:
     """The training, with what may happen to a machine put into words."""
     optim = run.config.optim
@@ -77,7 +75,6 @@ def _train(
                 compute=compute,
                 reporter=reporter,
                 resume=resume,
-                init=init,
             )
         except OSError as error:
             if not atomic.is_full(error):

@@ -11,9 +11,10 @@ from typing import Any
 from fasttail import classify, models, recipes, rundir, shards
 from fasttail.config import TrainConfig
 from fasttail.errors import UserError
+from fasttail.models.weights import digest, load_into
 from fasttail.plan import samplers as plan_samplers
 from fasttail.shards import Shards
-from fasttail.stages import TrainOptions, shards_dir
+from fasttail.stages import TrainOptions, check_start, shards_dir
 from fasttail.stages.options import configure
 
 FORMAT = 1
@@ -33,6 +34,7 @@ class StudyOptions:
     dataset: str | None = None
     shards: Path | None = None
     config: str | None = None
+    init: str | None = None
     epochs: int | None = None
     settings: Sequence[str] = ()
     out: Path | None = None
@@ -60,6 +62,7 @@ class Study:
     samplers: tuple[str, ...]
     backbones: tuple[str, ...]
     methods: tuple[str, ...]
+    init_digest: str | None
 
     @property
     def runs(self) -> tuple[RunPlan, ...]:
@@ -93,6 +96,7 @@ class Study:
             "backbones": list(self.backbones),
             "seeds": self.options.seeds,
             "methods": list(self.methods),
+            "init": self.init_digest,
             "config": config,
         }
 
@@ -105,6 +109,7 @@ class Study:
             config=self.recipe,
             sampler=run.sampler,
             run=run.dir,
+            init=self.options.init,
             epochs=self.options.epochs,
             settings=(*self.options.settings, *own),
         )
@@ -127,15 +132,19 @@ def plan(options: StudyOptions) -> Study:
     recipe = options.config or _recipe_for(opened)
     common = TrainOptions(stage="rep", epochs=options.epochs, settings=options.settings)
     config = configure(common, recipes.load(recipe))
+    check_start(config, options.init)
     backbones = _names(options.backbones or config.model.backbone, "--backbones")
     for backbone in backbones:
         models.check_name(backbone)
+    init_digest = _check_init(options.init, backbones, config, len(opened.class_names))
     samplers = _names(options.samplers, "--samplers")
     for sampler in samplers:
         plan_samplers.parse(sampler, config.optim.epochs)
     methods = _methods(options.methods, config)
     directory = options.out or STUDIES / opened.dir.name
-    return Study(directory, opened, config, recipe, options, samplers, backbones, methods)
+    return Study(
+        directory, opened, config, recipe, options, samplers, backbones, methods, init_digest
+    )
 
 
 def begin(study: Study) -> None:
@@ -175,6 +184,17 @@ def read(path: Path) -> dict[str, Any]:
 def _recipe_for(opened: Shards) -> str:
     split = opened.split("train")
     return recipes.for_dataset(opened.name, int(max(split.heights_N.max(), split.widths_N.max())))
+
+
+def _check_init(
+    init: str | None, backbones: Sequence[str], config: TrainConfig, num_classes: int
+) -> str | None:
+    """What `--init`'s weights are known by. `UserError` if a backbone can't start from them."""
+    if init is None:
+        return None
+    for backbone in backbones:
+        load_into(models.build(backbone, num_classes, cosine_scale=config.cosine_scale), init)
+    return digest(init)
 
 
 def _names(listed: str, option: str) -> tuple[str, ...]:

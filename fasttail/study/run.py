@@ -5,7 +5,6 @@ was cut off goes on from its newest checkpoint, and of stage 2 only missing head
 """
 
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch.distributed as dist
 
@@ -85,7 +84,6 @@ def _next(made: Study, run_plan: RunPlan, world: World) -> TrainOptions | None:
 def missing(made: Study, run_plan: RunPlan) -> TrainOptions | None:
     """What a run lacks: stage 1, its end, some heads, or nothing."""
     if not (run_plan.dir / "run.json").exists():
-        _clear(run_plan.dir)
         return made.train_options(run_plan)
     run = rundir.open_run(run_plan.dir)
     if not run.model_path.exists() or not _scored(run, "joint", made):
@@ -99,11 +97,3 @@ def missing(made: Study, run_plan: RunPlan) -> TrainOptions | None:
 def _scored(run: Run, method: str, made: Study) -> bool:
     there = {row["split"] for row in run.rows() if row["method"] == method}
     return there.issuperset(made.splits)
-
-
-def _clear(directory: Path) -> None:
-    """A kill within the making of a run's directory leaves it without run.json: nothing was trained
-    there, and a new run wants it empty. Anything else in it is left, and refused by the run."""
-    if directory.is_dir():
-        for path in directory.glob(".run.json.*"):
-            path.unlink()

@@ -15,6 +15,7 @@ import torch
 
 from fasttail import engines, models
 from fasttail.compute import Compute, share_buffers, wait_for_all
+from fasttail.config import TrainConfig
 from fasttail.console import Reporter
 from fasttail.engines.base import Batch
 from fasttail.errors import UserError
@@ -50,13 +51,12 @@ def train(
     compute: Compute,
     reporter: Reporter,
     resume: bool,
-    init: models.Recognizer | None = None,
 ) -> models.Recognizer:
     """Trains stage 1 of a run and leaves `model.safetensors` there. Returns the model.
 
-    With `resume`, goes on from the run's newest checkpoint, if it has one. `init` is a model to
-    start from instead of one with fresh weights. What is kept at the end is the last epoch's model,
-    or under the official protocol that of the best epoch on val.
+    Starts from the weights that the run was given (`--init`), or from fresh ones; with `resume`,
+    goes on from the run's newest checkpoint, if it has one. What is kept at the end is the last
+    epoch's model, or under the official protocol that of the best epoch on val.
 
     Raises `UserError` if the batch does not fit the split or the world, `NonFiniteLoss` if a loss
     is not finite, and `Preempted` when SIGTERM or SIGUSR1 came and the checkpoint is written.
@@ -70,8 +70,7 @@ def train(
     steps_per_epoch = epoch_plan(0).steps
 
     # ---- model and optimizer ----------------------------------------------------------------
-    torch.manual_seed(config.seed)
-    model = init or new_model(run)
+    model = new_model(config, len(run.class_names))
     model.freeze_all_but(config.model.trained)
     train_step = Step(
         model,
@@ -91,7 +90,7 @@ def train(
         label_smoothing=optim.label_smoothing,
     )
 
-    # ---- where to go on ---------------------------------------------------------------------
+    # ---- where to start or go on ------------------------------------------------------------
     checkpoints = Checkpoints(run.checkpoints_dir)
     position = Position(epoch=0, step=0)
     best = Best()
@@ -102,6 +101,8 @@ def train(
         train_step.load_state(state)
         best = Best(**state["best"])
         reporter.say(f"going on at epoch {position.epoch + 1}, step {position.step}")
+    elif run.init is not None:
+        model.load_state_dict(load_weights(run.start_path)[0])
     wait_for_all(world)
 
     def save(position: Position) -> float:
@@ -201,12 +202,11 @@ def train(
     return model
 
 
-def new_model(run: Run) -> models.Recognizer:
-    """A model of a run's architecture, with fresh weights."""
-    config = run.config
-    return models.build(
-        config.model.backbone, len(run.class_names), cosine_scale=config.cosine_scale
-    )
+def new_model(config: TrainConfig, num_classes: int) -> models.Recognizer:
+    """A model as configured, with fresh weights that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return models.build(config.model.backbone, num_classes, cosine_scale=config.cosine_scale)
 
 
 def about_model(run: Run) -> dict[str, str | int]:
@@ -226,7 +226,7 @@ def load_model(run: Run, compute: Compute) -> models.Recognizer:
             f"go on with fasttail train --stage rep --run {run.dir} --resume"
         )
     weights, _ = load_weights(run.model_path)
-    model = new_model(run)
+    model = new_model(run.config, len(run.class_names))
     model.load_state_dict(weights)
     compute.place(model)
     return model

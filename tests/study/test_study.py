@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from smallstudy import QUIET, SMALL, asked
 
 from fasttail import stages
@@ -110,14 +111,35 @@ def test_only_what_a_run_lacks_is_made(finished: Path, blob_shards: Path, tmp_pa
     scores = without(lambda row: row["method"] == "joint")
     assert scores is not None
     assert (scores.stage, scores.resume) == ("rep", True)
-    (run_plan.dir / "run.json").rename(run_plan.dir / ".run.json.tmp")
-    for path in run_plan.dir.iterdir():
-        if path.name != ".run.json.tmp":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (run_plan.dir / "run.json").unlink()
     begun = missing(made, run_plan)
     assert begun is not None
     assert (begun.stage, begun.resume) == ("rep", False)
-    assert not list(run_plan.dir.iterdir()), "a new run finds an empty directory"
+
+
+def test_every_run_starts_from_the_weights_that_a_study_is_given(
+    finished: Path, blob_shards: Path, tmp_path: Path
+) -> None:
+    given, donor = tmp_path / "given.safetensors", finished / "runs" / "resnet20-class-seed1"
+    shutil.copyfile(donor / "model.safetensors", given)
+    options = replace(
+        asked(blob_shards, tmp_path / "study"),
+        seeds=1,
+        methods="ncm",
+        init=str(given),
+        settings=(*asked(blob_shards, tmp_path).settings, "model.trained=classifier"),
+    )
+    study(options, QUIET)
+    before = load_file(given)
+    for directory in (options.out / "runs").iterdir():
+        after = load_file(directory / "model.safetensors")
+        frozen = [name for name in before if name.startswith("backbone.")]
+        assert all(torch.equal(after[name], before[name]) for name in frozen)
+    begin(plan(options))
+    begin(plan(replace(options, init=str(donor))))  # the same bytes, elsewhere
+    other = finished / "runs" / "resnet20-class-seed0"
+    with pytest.raises(UserError, match="begun with other init"):
+        begin(plan(replace(options, init=str(other))))
 
 
 def test_two_processes_make_one_study(blob_shards: Path, tmp_path: Path) -> None:
@@ -169,6 +191,8 @@ def test_mistakes_are_named_before_anything_is_written(blob_shards: Path, tmp_pa
         ({"seeds": 0}, "--seeds 0: at least 1"),
         ({"settings": ("seed=4",)}, "given with --seeds"),
         ({"settings": ("optim.lr=x",)}, "optim.lr"),
+        ({"settings": ("model.trained=classifier",)}, "random weights: give --init"),
+        ({"init": "nowhere.pth"}, "--init nowhere.pth: no weights there"),
     ):
         with pytest.raises(UserError, match=match):
             study(replace(options, **changes), QUIET)  # type: ignore[arg-type]
