@@ -82,7 +82,7 @@ def begin(shards_dir: Path, config: str | None, settings: Sequence[str], folder:
         run=folder,
         settings=("compute.tensorboard=false", "compute.report=false", *settings),
     )
-    return new_run(options, World())
+    return new_run(options, World(), Reporter(quiet=True))
 
 
 def train(run: Run) -> list[dict[str, Any]]:

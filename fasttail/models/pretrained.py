@@ -65,7 +65,7 @@ def _from_timm(source: str) -> Mapping[str, Tensor]:
             f"--init {source}: could not fetch the weights ({_reason(error)}): "
             "fetch them by other means and give --init the file"
         ) from None
-    return {f"backbone.network.{key}": value for key, value in network.state_dict().items()}
+    return network.state_dict()
 
 
 def _reason(error: Exception) -> str:

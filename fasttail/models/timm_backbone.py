@@ -27,6 +27,12 @@ class TimmBackbone(nn.Module):
         self.features_dim: int = self.network.head_hidden_size
 
     @property
+    def heads(self) -> tuple[str, ...]:
+        """What the names of timm's own classifier begin with, which this backbone has not."""
+        names: str | tuple[str, ...] = self.network.default_cfg["classifier"]
+        return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
+
+    @property
     def last_block(self) -> nn.Module:
         """What "last-block" training trains: timm's last feature stage and whatever follows it."""
         stage: str = self.network.feature_info[-1]["module"]

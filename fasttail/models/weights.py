@@ -22,6 +22,7 @@ from torch import Tensor
 from fasttail.errors import UserError
 from fasttail.models import pretrained
 from fasttail.models.recognizer import Recognizer
+from fasttail.models.timm_backbone import TimmBackbone
 
 WRAPPERS = ("state_dict_best", "state_dict", "model")
 # What the authors' files have beside tensors (accuracies): plain data, rebuilt without any code.
@@ -32,6 +33,8 @@ PLAIN_NUMPY = [
     np.dtypes.Float32DType,
 ]
 CLASSIFIER_PREFIXES = ("classifier.fc.", "classifier.", "fc.", "linear.")
+# LWS's factors, as the authors' code calls them, and by the name that other files have.
+SCALES = ("classifier.scales", "classifier.learned_norm")
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def load_into(model: Recognizer, source: str) -> Loaded:
     """
     published = pretrained.is_name(source)
     found = dict(pretrained.fetch(source)) if published else _read(_file(source))
-    given = _with_learned_norm({_our_name(name): tensor for name, tensor in found.items()})
+    given = _with_scales({_our_name(name, model): tensor for name, tensor in found.items()})
     own = model.state_dict()
     fitting = {
         name: tensor
@@ -145,23 +148,26 @@ def _tensors(content: Any, prefix: str = "") -> list[tuple[str, Tensor]]:
     return found
 
 
-def _our_name(name: str) -> str:
+def _our_name(name: str, model: Recognizer) -> str:
     """What a tensor is called here: `backbone.*` or `classifier.*`."""
     name = name.replace("module.", "")
     if name.startswith("backbone."):
         return name
-    for prefix in CLASSIFIER_PREFIXES:
+    inner, heads = "backbone.", CLASSIFIER_PREFIXES
+    if isinstance(model.backbone, TimmBackbone):
+        inner, heads = "backbone.network.", (*model.backbone.heads, *heads)
+    for prefix in heads:
         if name.startswith(prefix):
             return "classifier." + name.removeprefix(prefix)
-    return "backbone." + name.removeprefix("feat_model.")
+    return inner + name.removeprefix("feat_model.")
 
 
-def _with_learned_norm(given: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' LWS classifier, (W x + b) * learned_norm, as a plain linear layer."""
-    scale_1C = given.pop("classifier.learned_norm", None)
-    if scale_1C is None:
+def _with_scales(given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The authors' LWS classifier, (W x + b) * scales, as a plain linear layer."""
+    name = next((name for name in SCALES if name in given), None)
+    if name is None:
         return given
-    scale_C = scale_1C.flatten()
+    scale_C = given.pop(name).flatten()
     given["classifier.weight"] = given["classifier.weight"] * scale_C[:, None]
     if "classifier.bias" in given:
         given["classifier.bias"] = given["classifier.bias"] * scale_C

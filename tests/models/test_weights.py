@@ -4,6 +4,8 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import nn
 from torchvision.models import resnet18
 
 from fasttail import models
@@ -75,28 +77,87 @@ def test_a_file_that_is_no_weights_is_said_so(tmp_path: Path) -> None:
             load_into(model, str(tmp_path / name))
 
 
+class TheirScaledClassifier(nn.Module):
+    """LWS as the authors save it: a linear layer whose outputs are multiplied by a parameter."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.fc = nn.Linear(512, 7)
+        self.name = name
+        self.register_parameter(name, nn.Parameter(torch.linspace(0.5, 2, 7)))
+
+    def forward(self, features_BD: torch.Tensor) -> torch.Tensor:
+        return self.fc(features_BD) * self.get_parameter(self.name)
+
+
+@pytest.mark.parametrize("name", ["scales", "learned_norm"])
 def test_the_authors_lws_classifier_becomes_a_linear_layer_with_the_same_logits(
-    tmp_path: Path,
+    tmp_path: Path, name: str
 ) -> None:
-    donor = models.build("resnet10", 7)
-    scale_1C = torch.linspace(0.5, 2, 7)[None]
-    classifier = {f"module.fc.{k}": v for k, v in donor.classifier.state_dict().items()}
-    nested = {
-        "state_dict_best": {
-            "feat_model": {f"module.{k}": v for k, v in donor.backbone.state_dict().items()},
-            "classifier": {**classifier, "module.learned_norm": scale_1C},
-        },
-        "best_acc": np.float64(0.5),
+    networks = {
+        "feat_model": nn.DataParallel(models.build("resnet10", 7).backbone),
+        "classifier": nn.DataParallel(TheirScaledClassifier(name)),
     }
-    torch.save(nested, tmp_path / "lws.pth")
+    best = {key: network.state_dict() for key, network in networks.items()}
+    assert f"module.{name}" in best["classifier"]
+    whole = {"epoch": 5, "state_dict_best": best, "best_acc": np.float64(0.5)}
+    torch.save(whole, tmp_path / "lws.pth")
     model = models.build("resnet10", 7)
     loaded = load_into(model, str(tmp_path / "lws.pth"))
     assert loaded.has_classifier
     assert not loaded.unused
     features_BD = torch.randn(4, 512)
-    torch.testing.assert_close(
-        model.classifier(features_BD), donor.classifier(features_BD) * scale_1C
-    )
+    expected_BC = networks["classifier"].module(features_BD)
+    torch.testing.assert_close(model.classifier(features_BD), expected_BC)
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("mobilenetv3_small_050", ".pth"),
+        ("convnext_atto", ".safetensors"),
+        ("vit_tiny_patch16_224", ".safetensors"),
+    ],
+)
+def test_a_file_of_timms_own_names_fits_its_network_with_its_classifier(
+    tmp_path: Path, name: str, suffix: str
+) -> None:
+    timm = pytest.importorskip("timm", reason="needs the timm extra")
+    donor, path = timm.create_model(name, pretrained=False, num_classes=5), tmp_path / f"w{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(donor.state_dict(), path)
+    model = models.build(f"timm:{name}", 5)
+    loaded = load_into(model, str(path))
+    assert loaded.missing == loaded.unused == loaded.other_shape == ()
+    images = torch.randn(1, 3, 224, 224)
+    with torch.inference_mode():
+        torch.testing.assert_close(model.eval()(images), donor.eval()(images))
+    # A run's own file has the names of this package.
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    assert not load_into(models.build(f"timm:{name}", 5), str(tmp_path)).missing
+
+
+def test_timms_weights_by_name_are_those_of_the_file_that_stands_in_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timm = pytest.importorskip("timm", reason="needs the timm extra")
+    create, name = timm.create_model, "mobilenetv3_small_050"
+    donor = create(name, pretrained=False, num_classes=1000)
+    torch.save(donor.state_dict(), tmp_path / "fetched.pth")
+
+    def cached(name: str, *, pretrained: bool, num_classes: int) -> nn.Module:
+        network = create(name, pretrained=False, num_classes=num_classes)
+        if pretrained:
+            network.load_state_dict(donor.state_dict(), strict=False)
+        return network
+
+    monkeypatch.setattr(timm, "create_model", cached)
+    by_name, by_file = models.build(f"timm:{name}", 5), models.build(f"timm:{name}", 5)
+    fresh = by_file.classifier.weight.clone()
+    assert not load_into(by_name, f"timm:{name}").has_classifier
+    assert not load_into(by_file, str(tmp_path / "fetched.pth")).has_classifier
+    for key, value in by_name.backbone.state_dict().items():
+        torch.testing.assert_close(by_file.backbone.state_dict()[key], value)
+    torch.testing.assert_close(by_file.classifier.weight, fresh)
 
 
 def test_published_weights_are_taken_from_the_cache_by_name(
