@@ -1,6 +1,7 @@
 """Errors that are the user's to mend: one line on the screen, exit code 2, no traceback."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 SHOWN = 40  # names in a message
@@ -25,6 +26,16 @@ class MissingExtra(UserError):
 
 class CorruptSample(UserError):
     """A stored sample that can't be decoded: names the file, the sample, its class, and why."""
+
+
+@contextmanager
+def stoppable(how_to_go_on: Callable[[], str]) -> Iterator[None]:
+    """Ctrl-C within the block says how to go on, as known by then: the command line prints it, in
+    one line, and exits with code 130. Of blocks within each other the outermost speaks."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(how_to_go_on()) from None
 
 
 def unknown(what: str, given: str, choices: Iterable[str]) -> UserError:

@@ -150,13 +150,21 @@ def test_a_run_stopped_at_any_step_and_resumed_ends_with_the_same_bits(
     assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
-def test_a_run_that_is_asked_to_leave_writes_a_checkpoint_and_exits_with_0(
-    blob_shards: Path,
+# A shell that starts the suite in the background has it ignore Ctrl-C, and what it starts too.
+COMMAND = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from fasttail.cli import main; main()"
+)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_run_that_is_asked_to_leave_writes_a_checkpoint_and_says_how_to_go_on(
+    blob_shards: Path, number: signal.Signals, code: int
 ) -> None:
     sets = [argument for setting in SMALL for argument in ("--set", setting)]
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "fasttail", "train", "--stage", "rep", "--epochs", "1000"),
+            *(sys.executable, "-c", COMMAND, "train", "--stage", "rep", "--epochs", "1000"),
             *("--shards", str(blob_shards), "--run", "runs/asked", *sets),
         ],
         stderr=subprocess.PIPE,
@@ -166,10 +174,11 @@ def test_a_run_that_is_asked_to_leave_writes_a_checkpoint_and_exits_with_0(
     deadline_s = time.monotonic() + 120
     while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline_s:
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    assert "fasttail train --stage rep --run runs/asked --resume" in said
+    assert process.returncode == code, said
+    assert said.count("fasttail train --stage rep --run runs/asked --resume") == 1
+    assert "Traceback" not in said
     found = Checkpoints(Path("runs/asked/checkpoints")).latest()
     assert found is not None
     assert found[0] > Position(0, 0)

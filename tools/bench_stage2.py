@@ -90,11 +90,11 @@ def bench_run(run_dir: Path, views: int, epochs_measured: int | None) -> dict[st
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         warm = stage_for(run, config, home / "warm")
-        score(classify.make_heads(["tau"], warm), warm)
+        score(list(classify.make_heads(["tau"], warm)), warm)
 
         stage = stage_for(run, config, home / "bank")
         extract_s, _ = seconds(lambda: [stage.bank(name) for name in stage.shards.split_names])
-        heads_s, heads = seconds(lambda: classify.make_heads(FROM_BANK, stage))
+        heads_s, heads = seconds(lambda: list(classify.make_heads(FROM_BANK, stage)))
         score_s, bank_accuracy = seconds(lambda: score(heads, stage))
         bank_s = {"extract": extract_s, "heads": heads_s, "score": score_s}
 
@@ -103,7 +103,7 @@ def bench_run(run_dir: Path, views: int, epochs_measured: int | None) -> dict[st
         for method in FROM_IMAGES:
             settings = on_images if method in TRAINED else []
             stage = stage_for(run, change(config, [*settings, "classify.views=0"]), home / method)
-            made_s, made = seconds(lambda m=method, s=stage: classify.make_heads([m], s))
+            made_s, made = seconds(lambda m=method, s=stage: list(classify.make_heads([m], s)))
             if method in TRAINED and epochs_measured is not None:
                 made_s *= full[method] / epochs_measured
             score_s, accuracy = seconds(lambda m=made, s=stage: score(m, s))

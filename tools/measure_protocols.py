@@ -113,7 +113,7 @@ def stage2(run: Run, home: Path, line: Line, seed: int, reporter: Reporter) -> R
     if line.methods == ("joint",):
         heads = [classify.joint_head(stage.model)]
     else:
-        heads = classify.make_heads(line.methods, stage)
+        heads = list(classify.make_heads(line.methods, stage))
     split = reported(opened.split_names)
     if split is None:
         raise SystemExit(f"{run.shards_dir}: neither test nor val to score on")

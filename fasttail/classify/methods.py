@@ -1,6 +1,6 @@
 """The methods by name, and running them on one run."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from fasttail.classify.balanced import fit_on_bank
 from fasttail.classify.balanced_softmax import balanced_softmax
@@ -51,9 +51,9 @@ def of_these(methods: str, config: TrainConfig) -> list[str]:
     return [method for method in asked if method not in NEED_IMAGES]
 
 
-def make_heads(methods: Iterable[str], stage: Stage) -> list[Head]:
-    """Makes the heads and keeps them in the run. `UserError` where the configuration asks for what
-    can't be."""
+def make_heads(methods: Iterable[str], stage: Stage) -> Iterator[Head]:
+    """Makes the heads one after the other, and keeps each in the run before the next is begun.
+    `UserError` where the configuration asks for what can't be."""
     config, split_names = stage.config, stage.shards.split_names
     classify = config.classify
     if classify.batchnorm == "train" and classify.features == "bank":
@@ -84,11 +84,11 @@ def make_heads(methods: Iterable[str], stage: Stage) -> list[Head]:
     )
     if classify.keep == "best" and "val" not in split_names:
         stage.reporter.say("there is no val to choose an epoch on: the last epoch's heads are kept")
-    heads = [METHODS[method](task) for method in methods]
-    if stage.world.is_main:
-        for head in heads:
+    for method in methods:
+        head = METHODS[method](task)
+        if stage.world.is_main:
             head.save(stage.run.head_path(head.method))
-    return heads
+        yield head
 
 
 def saved_heads(stage: Stage) -> list[Head]:

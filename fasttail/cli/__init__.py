@@ -3,15 +3,32 @@ the commands, so that `--help` and mistakes answer at once."""
 
 import os
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from fasttail import __version__
 from fasttail.cli import data, training, use
 from fasttail.errors import UserError
+from fasttail.world import World
+
+
+class Commands(TyperGroup):
+    """Typer ends on Ctrl-C without a word; here it says how to go on, where that is known."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stopped:
+            if World.from_env().is_main:
+                print("; ".join(["fasttail: stopped", *map(str, stopped.args)]), file=sys.stderr)
+            raise typer.Exit(130) from None
+
 
 app = typer.Typer(
     name="fasttail",
+    cls=Commands,
     help="Long-tailed image recognition whose input side is never the bottleneck.",
     no_args_is_help=True,
     epilog="Examples: fasttail demo;  fasttail convert --dataset cifar10-lt;  "

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -24,12 +23,17 @@ from rich.progress import (
 from fasttail import datasets
 from fasttail.config import ConvertConfig
 from fasttail.console import Reporter, complaints, remarks
-from fasttail.errors import UserError
+from fasttail.errors import UserError, stoppable
 from fasttail.shards.convert import convert
 from fasttail.shards.reader import Shards
 from fasttail.shards.tarindex import index_tars
 from fasttail.shards.verify import verify
 from fasttail.world import World
+
+GO_ON = (
+    "nothing unfinished has a final name, and the same command goes on from the parts that are "
+    "finished"
+)
 
 
 def data_root() -> Path:
@@ -120,14 +124,8 @@ def stopped_politely() -> Iterator[None]:
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
-    except KeyboardInterrupt:
-        print(
-            "fasttail: stopped; nothing unfinished has a final name, and the same command goes on "
-            "from the parts that are finished",
-            file=sys.stderr,
-        )
-        raise SystemExit(130) from None
+        with stoppable(lambda: GO_ON):
+            yield
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -1,9 +1,12 @@
 """`fasttail train --stage rep`."""
 
+import signal
+
 from fasttail import atomic, classify, models, rundir
 from fasttail.classify import Stage
 from fasttail.compute import Compute, out_of_memory_explained
 from fasttail.console import Reporter
+from fasttail.errors import stoppable
 from fasttail.rundir import Run
 from fasttail.shards import Shards
 from fasttail.stages.begin import computing, new_run, shards_of
@@ -27,6 +30,7 @@ def train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
     opened = shards_of(run)
     resume = options.resume or world.restarts > 0
     with (
+        stoppable(lambda: f"what is done is kept: go on with {_go_on(run)}"),
         rundir.discarded_if_refused(run, new=not resume and world.is_main),
         computing(run, world) as compute,
     ):
@@ -37,7 +41,9 @@ def train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
         else:
             try:
                 model = _train(run, opened, world, compute, reporter, resume)
-            except Preempted:
+            except Preempted as asked:
+                if asked.signal == signal.SIGINT:
+                    raise KeyboardInterrupt from None
                 reporter.say(
                     f"asked to leave, and the checkpoint is written: go on with {_go_on(run)}"
                 )

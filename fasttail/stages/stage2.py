@@ -1,11 +1,13 @@
 """`fasttail train --stage cls` and `fasttail eval`."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 from fasttail import classify, rundir
 from fasttail.classify import Stage
 from fasttail.console import Reporter
+from fasttail.errors import stoppable
 from fasttail.rundir import Run
 from fasttail.stages.begin import computing, run_from, shards_of
 from fasttail.stages.options import TrainOptions, configure
@@ -15,7 +17,8 @@ from fasttail.world import World
 
 
 def train_cls(options: TrainOptions, world: World, reporter: Reporter) -> Run:
-    """Makes the heads that were asked for and scores them."""
+    """Makes the heads that were asked for, one after the other, and scores them: what is done is
+    kept, whatever comes next."""
     classify.names(options.method)  # says which there are, before any work is done
     if options.init is not None:
         run = run_from(options, options.init, world, reporter)
@@ -29,8 +32,18 @@ def train_cls(options: TrainOptions, world: World, reporter: Reporter) -> Run:
         if world.is_main:
             run.note_stage2()
         methods = classify.of_these(options.method, stage.config)
-        heads = [classify.joint_head(model), *classify.make_heads(methods, stage)]
-        rows = classify.score_everywhere(heads, stage)
+        rows: list[dict[str, Any]] = []
+        left = list(methods)
+        with stoppable(
+            lambda: f"what is done is kept: the same command with --method {','.join(left)} goes on"
+        ):
+            heads = classify.make_heads(methods, stage)
+            for head in itertools.chain([classify.joint_head(model)], heads):
+                scored = classify.score_everywhere([head], stage)
+                if world.is_main:
+                    run.add_rows(scored)
+                rows += scored
+                left = [method for method in left if method != head.method]
         show(rows, run, world, reporter)
     draw(run, world, reporter)
     return run

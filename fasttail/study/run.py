@@ -11,6 +11,7 @@ import torch.distributed as dist
 from fasttail import rundir, stages
 from fasttail.compute import pick, process_group
 from fasttail.console import Reporter
+from fasttail.errors import stoppable
 from fasttail.rundir import Run
 from fasttail.stages import TrainOptions
 from fasttail.study.asked import RunPlan, Study, StudyOptions, begin, plan
@@ -33,7 +34,8 @@ def study(options: StudyOptions, reporter: Reporter | None = None) -> list[Cell]
     with process_group(world, compute.device):
         if world.is_main:
             begin(made)
-        finished = _train_all(made, world, reporter)
+        with stoppable(lambda: "what is done is kept: the same command goes on"):
+            finished = _train_all(made, world, reporter)
     cells = matrix(made)
     if world.is_main:
         write(made, cells)

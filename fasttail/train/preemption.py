@@ -1,7 +1,8 @@
-"""Being asked to leave: SIGTERM (schedulers, torchrun, docker stop) and SIGUSR1 (Slurm's warning).
+"""Being asked to leave: SIGTERM (schedulers, torchrun, docker stop), SIGUSR1 (Slurm's warning) and
+SIGINT (Ctrl-C).
 
-The handler only sets a flag. The training loop looks at it between steps, writes a checkpoint and
-ends, so that nothing is lost but the step under way.
+The handler only takes a note. The training loop looks at it between steps, writes a checkpoint and
+ends, so that nothing is lost. A second Ctrl-C does not wait for that.
 """
 
 import signal
@@ -14,11 +15,15 @@ import torch
 from fasttail.compute import Compute
 from fasttail.world import World
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Preempted(Exception):
-    """The training was asked to leave, and has written its checkpoint."""
+    """The training was asked to leave by `signal`, and has written its checkpoint."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(self.signal.name)
 
 
 class Preemption:
@@ -28,12 +33,12 @@ class Preemption:
     """
 
     def __init__(self) -> None:
-        self._asked = False
+        self._signal = 0
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Preemption":
         if threading.current_thread() is threading.main_thread():
-            self._before = {name: signal.signal(name, self._note) for name in SIGNALS}
+            self._before = {name: signal.signal(name, self._note) for name in _listened_to()}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -41,16 +46,24 @@ class Preemption:
             signal.signal(name, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
+        if number == signal.SIGINT and self._signal:
+            raise KeyboardInterrupt
+        self._signal = number
 
-    def asked(self, world: World, compute: Compute, *, agree: bool) -> bool:
-        """Whether to leave now. With several processes the answer is the same in all of them, since
-        one that left alone would leave the others waiting for its gradients; so it is given only
-        where `agree` says that all have come to the same place."""
+    def asked(self, world: World, compute: Compute, *, agree: bool) -> int:
+        """The signal to leave by now, or 0. With several processes the answer is the same in all of
+        them, since one that left alone would leave the others waiting for its gradients; so it is
+        given only where `agree` says that all have come to the same place."""
         if world.size == 1:
-            return self._asked
+            return self._signal
         if not agree:
-            return False
-        flag = torch.tensor([self._asked], dtype=torch.int32, device=compute.device)
-        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
-        return bool(flag.item())
+            return 0
+        number = torch.tensor([self._signal], dtype=torch.int32, device=compute.device)
+        torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX)
+        return int(number.item())
+
+
+def _listened_to() -> list[signal.Signals]:
+    """Ctrl-C is not for a job that a shell has started in the background: it is ignored there."""
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    return [name for name in SIGNALS if not (ignored and name is signal.SIGINT)]

@@ -59,7 +59,7 @@ def train(
     epoch's model, or under the official protocol that of the best epoch on val.
 
     Raises `UserError` if the batch does not fit the split or the world, `NonFiniteLoss` if a loss
-    is not finite, and `Preempted` when SIGTERM or SIGUSR1 came and the checkpoint is written.
+    is not finite, and `Preempted` when a signal to leave came and the checkpoint is written.
     """
     config = run.config
     optim = config.optim
@@ -162,7 +162,7 @@ def train(
                         meter.check(global_step)
                         saved_s = save(Position(epoch, step + 1))
                     if leave:
-                        raise Preempted
+                        raise Preempted(leave)
             share_buffers(model, world)
 
             if "val" in shards.split_names and (epoch + 1) % config.validate_every == 0:
@@ -185,6 +185,8 @@ def train(
                 name = f"epoch-{epoch + 1:04d}.safetensors"
                 checkpoints.keep(name, model, {**about_model(run), "epoch": epoch + 1})
             saved_s = save(Position(epoch + 1, 0))
+            if leave := preemption.asked(world, compute, agree=True):
+                raise Preempted(leave)
 
     # ---- what stays -------------------------------------------------------------------------
     wait_for_all(world)

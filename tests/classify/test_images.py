@@ -217,7 +217,7 @@ def test_a_head_with_a_block_of_its_own_is_scored_on_features_of_its_own(
 
 def test_stored_features_with_moving_statistics_are_refused(make_stage: MakeStage) -> None:
     with pytest.raises(UserError, match="take it with --features images"):
-        make_heads(["crt"], make_stage(batchnorm="train"))
+        list(make_heads(["crt"], make_stage(batchnorm="train")))
 
 
 def test_the_best_epoch_on_val_is_kept_and_named(make_stage: MakeStage) -> None:
@@ -232,7 +232,7 @@ def test_every_method_is_made_and_scored_under_the_official_protocol(
     make_stage: MakeStage,
 ) -> None:
     stage = make_stage("official", flip=True)
-    heads = make_heads(list(METHODS), stage)
+    heads = list(make_heads(list(METHODS), stage))
     rows = {row["method"]: row for row in score_heads(heads, stage, "test")}
     assert set(rows) == set(METHODS)
     assert rows["tau"]["note"].endswith("chosen on this split, test")

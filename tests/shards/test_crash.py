@@ -60,6 +60,8 @@ SLOW = """
 import signal, sys
 from pathlib import Path
 import hostile
+import typer
+from fasttail.cli import Commands
 from fasttail.config import ConvertConfig
 from fasttail.shards.command import stopped_politely
 from fasttail.shards.convert import convert
@@ -72,8 +74,14 @@ def say(what, done, total):
 
 kinds = ["good"] * 600 + [sys.argv[2]] * 40
 cfg = ConvertConfig(jobs=2, part_size=200 * len(hostile.GOOD))
-with stopped_politely():
-    convert(hostile.index(kinds, Path()), Path(sys.argv[1]), cfg, say)
+app = typer.Typer(cls=Commands)
+
+@app.callback(invoke_without_command=True)
+def slow():
+    with stopped_politely():
+        convert(hostile.index(kinds, Path()), Path(sys.argv[1]), cfg, say)
+
+app([])
 """
 
 

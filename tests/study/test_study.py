@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from fasttail.stages import TrainOptions
 from fasttail.study.asked import begin, plan
 from fasttail.study.matrix import matrix
 from fasttail.study.run import missing, study
+from fasttail.train.checkpoint import Checkpoints, Position
 
 
 def test_runs_differ_in_what_was_asked_and_in_nothing_else(finished: Path) -> None:
@@ -91,6 +93,31 @@ def test_a_study_killed_within_a_run_goes_on_there_and_ends_with_the_same_matrix
     again = study(options, QUIET)
     assert trained == []
     assert len(again) == 16
+
+
+def test_ctrl_c_ends_a_study_with_the_one_line_that_it_goes_on_by_the_same_command(
+    finished: Path, blob_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = asked(blob_shards, tmp_path / "cut")
+    real_step, steps = torch.optim.SGD.step, 0
+
+    def interrupted(self: torch.optim.SGD, *arguments: object) -> object:
+        nonlocal steps
+        steps += 1
+        if steps == 3:
+            signal.raise_signal(signal.SIGINT)
+        return real_step(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.optim.SGD, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt, match=r"the same command goes on$"):
+        study(options, QUIET)
+    first = tmp_path / "cut" / "runs" / "resnet20-instance-seed0"
+    found = Checkpoints(first / "checkpoints").latest()
+    assert found is not None
+    assert found[0] == Position(0, 3), "the step under way has ended"
+    monkeypatch.setattr(torch.optim.SGD, "step", real_step)
+    study(options, QUIET)
+    assert (tmp_path / "cut" / "matrix.csv").read_text() == (finished / "matrix.csv").read_text()
 
 
 def test_only_what_a_run_lacks_is_made(finished: Path, blob_shards: Path, tmp_path: Path) -> None:
