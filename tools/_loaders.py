@@ -140,21 +140,12 @@ def limit(setup: Setup) -> _peers.Epoch:
                 at = 0 if at + size > 8_000_000 else at
                 out = memory[at : at + size].reshape(1, box[2], box[3], 3)
                 at += size
-                one = slice(int(i), int(i) + 1)
-                tickets.append(
-                    pool.submit(
-                        out,
-                        addresses_B=split.offsets_N[one].astype(np.uint64) + np.uint64(start),
-                        sizes_B=split.sizes_N[one],
-                        raw_B=split.modes_N[one],
-                        check_B=np.zeros(1, np.uint8),
-                        crc32_B=split.crc32_N[one],
-                        heights_B=split.heights_N[one],
-                        widths_B=split.widths_N[one],
-                        boxes_B4=box[None],
-                        flips_B=np.zeros(1, np.uint8),
-                    )
-                )
+                item = np.zeros(1, kernels.ITEM)
+                item["src"] = start + int(split.offsets_N[i])
+                item["size"], item["mode"] = split.sizes_N[i], split.modes_N[i]
+                item["height"], item["width"] = split.heights_N[i], split.widths_N[i]
+                item["box"] = box
+                tickets.append(pool.submit(item, out))
             for ticket in tickets:
                 assert ticket.wait() is None
             yield batch.ids_B

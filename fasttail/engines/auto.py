@@ -40,4 +40,4 @@ def decoder(device: torch.device) -> tuple[str, str]:
             "DALI is not installed" if device.type == "cuda" else "there is no GPU to decode on"
         )
         return "ffcv", missing
-    return "reference", "neither a decoding kernel nor FFCV nor DALI is here: slow"
+    return "reference", "neither the decoding kernel nor DALI is here: slow"

@@ -10,6 +10,7 @@ frees, and does not reuse, when they are gone).
 import importlib.util
 from collections import deque
 from collections.abc import Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,11 +85,13 @@ class Dali:
                     jitter_B=batch.jitter_B,
                 )
         except GeneratorExit:
-            # Left early. What is under way still reads the arrays in the queue: wait for it.
-            while queue:
-                self._images(pipeline, queue[0][0])
-                queue.popleft()
-            whole = True
+            # Left early. What is under way still reads the arrays in the queue: wait for it. At the
+            # interpreter's exit DALI has ended its pipelines before, and has none to wait for.
+            with suppress(AttributeError):
+                while queue:
+                    self._images(pipeline, queue[0][0])
+                    queue.popleft()
+                whole = True
             raise
         finally:
             # A pipeline that failed is of no use any more.

@@ -1,12 +1,10 @@
-"""Memory-mapped parts, decoded in threads without Python's lock.
+"""Memory-mapped parts, decoded by fasttail's own kernel in threads without Python's lock.
 
-The decoder is fasttail's own kernel (`fasttail.kernels`), which reads only the region of the box,
-or, where that was not built, FFCV's compiled library. Buffers and order are `loop.py`'s.
+Only the region of each box is decoded (`fasttail.kernels`). Buffers and order are `loop.py`'s. The
+name is that of the container that it reads first of all.
 """
 
-import logging
 from collections.abc import Generator
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,16 +13,18 @@ from fasttail import kernels
 from fasttail.engines.base import Batch, BatchPlan, Plan
 from fasttail.engines.buffers import Buffers
 from fasttail.engines.checksums import Checksums
-from fasttail.engines.libffcv import LibffcvDecoder, library
-from fasttail.engines.loop import AHEAD, Ticket, run_ahead
-from fasttail.engines.source import RAW, Source
-from fasttail.errors import CorruptSample, MissingExtra
-
-log = logging.getLogger(__name__)
+from fasttail.engines.loop import AHEAD, run_ahead
+from fasttail.engines.source import Source
+from fasttail.errors import CorruptSample, UserError
 
 
-class KernelTicket:
-    """A batch in the kernel's threads."""
+def available() -> bool:
+    """Whether this engine can run here."""
+    return kernels.available()
+
+
+class Ticket:
+    """A batch in the kernel's threads, whose failures name the sample."""
 
     def __init__(
         self, split: Source, checksums: Checksums, ids_B: np.ndarray, ticket: kernels.Ticket
@@ -44,8 +44,8 @@ class KernelTicket:
         self._checksums.mark(self._ids_B)
 
 
-class KernelDecoder:
-    """fasttail's own kernel over a split's mapped parts."""
+class Decoder:
+    """The kernel over a split's mapped parts."""
 
     def __init__(self, split: Source, threads: int) -> None:
         self._split = split
@@ -55,7 +55,8 @@ class KernelDecoder:
         self._checksums = Checksums(split)
         self._pool = kernels.Pool(threads)
 
-    def submit(self, batch: BatchPlan, images_BHWC: np.ndarray) -> KernelTicket:
+    def submit(self, batch: BatchPlan, images_BHWC: np.ndarray) -> Ticket:
+        """Starts filling `images_BHWC`, uint8 [B, H, W, 3]."""
         split, ids_B = self._split, batch.ids_B
         parts_B, offsets_B, sizes_B = (
             split.parts_N[ids_B],
@@ -68,59 +69,33 @@ class KernelDecoder:
         if outside_B.any():
             i = int(ids_B[np.flatnonzero(outside_B)[0]])
             raise CorruptSample(f"{split.where(i)}: its bytes lie past the end of the file")
-        ticket = self._pool.submit(
-            images_BHWC,
-            addresses_B=self._starts_P[parts_B] + offsets_B.astype(np.uint64),
-            sizes_B=sizes_B,
-            raw_B=split.modes_N[ids_B] == RAW,
-            check_B=self._checksums.unchecked(ids_B),
-            crc32_B=split.crc32_N[ids_B],
-            heights_B=split.heights_N[ids_B],
-            widths_B=split.widths_N[ids_B],
-            boxes_B4=batch.boxes_B4,
-            flips_B=batch.flips_B,
-            keep=self._parts,
-        )
-        return KernelTicket(split, self._checksums, ids_B, ticket)
+        items_B = np.zeros(len(ids_B), kernels.ITEM)
+        items_B["src"] = self._starts_P[parts_B] + offsets_B.astype(np.uint64)
+        items_B["size"] = sizes_B
+        items_B["mode"] = split.modes_N[ids_B]
+        items_B["check"] = self._checksums.unchecked(ids_B)
+        items_B["crc32"] = split.crc32_N[ids_B]
+        items_B["height"] = split.heights_N[ids_B]
+        items_B["width"] = split.widths_N[ids_B]
+        items_B["box"] = batch.boxes_B4
+        items_B["flip"] = batch.flips_B
+        ticket = self._pool.submit(items_B, images_BHWC, keep=self._parts)
+        return Ticket(split, self._checksums, ids_B, ticket)
 
     def close(self) -> None:
         self._pool.close()
 
 
-class Decoder(Protocol):
-    """Boxes of stored images -> pixels, in threads."""
-
-    def submit(self, batch: BatchPlan, images_BHWC: np.ndarray) -> Ticket:
-        """Starts filling `images_BHWC`, uint8 [B, H, W, 3]."""
-        ...
-
-    def close(self) -> None: ...
-
-
-def available() -> bool:
-    """Whether this engine can run here."""
-    return kernels.available() or library() is not None
-
-
-def _decoder(split: Source, threads: int) -> Decoder:
-    """The best decoder there is here. Raises `MissingExtra` if there is none."""
-    if kernels.available():
-        return KernelDecoder(split, threads)
-    found = library()
-    if found is None:
-        raise MissingExtra("the engine ffcv", "FFCV", "ffcv")
-    log.warning("FFCV's own decoder serves, slower and less exact: %s", kernels.why_missing())
-    return LibffcvDecoder(split, found, threads)
-
-
 class Ffcv:
-    """The engine `ffcv`. Raises `MissingExtra` where neither kernel is there."""
+    """The engine `ffcv`. Raises `UserError` where the kernel was not built."""
 
     name = "ffcv"
 
     def __init__(self, split: Source, *, device: torch.device, threads: int) -> None:
+        if not available():
+            raise UserError(f"the engine ffcv needs fasttail's kernel: {kernels.why_missing()}")
         self.device = device
-        self._decoder = _decoder(split, threads)
+        self._decoder = Decoder(split, threads)
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._buffers: Buffers | None = None
 

@@ -27,18 +27,22 @@
 #define FT_MAX_PIXELS 178956970LL
 #define FT_MAX_SIDE 65535
 
-/* A box in a stored image, to be made into an output image. */
+/* How an item's bytes are stored. */
+enum { FT_JPEG = 0, FT_RAW = 1 };
+
+/* A box in a stored image, to be made into an output image. kernels/pool.py has the same structure as a
+ * NumPy type. */
 typedef struct {
     const uint8_t *src;       /* a JPEG file, or pixels [height, width, 3] */
     int64_t size;             /* bytes at src */
-    int raw;                  /* whether src is pixels */
-    int check;                /* whether the bytes' checksum is to be compared with `crc32` */
-    uint32_t crc32;
+    uint8_t *out;             /* [out_h, out_w, 3] */
+    int32_t out_h, out_w;
     int32_t height, width;    /* of the stored image, as the index has them */
     int32_t box[4];           /* top, left, height, width; may reach past the edges */
-    int flip;                 /* mirror the output left to right */
-    int32_t out_h, out_w;
-    uint8_t *out;             /* [out_h, out_w, 3] */
+    uint32_t crc32;
+    uint8_t mode;             /* FT_JPEG or FT_RAW */
+    uint8_t check;            /* whether the bytes' checksum is to be compared with `crc32` */
+    uint8_t flip;             /* mirror the output left to right */
 } ft_item;
 
 /* Memory that grows to what was needed and is used again. */

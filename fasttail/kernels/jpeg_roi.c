@@ -298,7 +298,7 @@ int ft_decode(ft_decoder *decoder, const ft_item *item, char message[FT_MESSAGE]
         return -1;
     }
     snprintf(message, FT_MESSAGE, "out of memory");
-    return item->raw ? from_raw(decoder, item) : from_jpeg(decoder, item);
+    return item->mode == FT_RAW ? from_raw(decoder, item) : from_jpeg(decoder, item);
 }
 
 /* --- single files --------------------------------------------------------------------------- */

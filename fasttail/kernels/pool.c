@@ -1,43 +1,51 @@
 /* Threads that work through a queue of batches, in order.
  *
- *     submit ---> [batch 3] [batch 2] [batch 1] ---> threads, a few images at a time ---> wait
+ *     submit ---> [batch 3] [batch 2] [batch 1] ---> threads, a few images at a time ---> end
  *
  * A thread that finds no image left to start in a batch goes on to the next one, so no batch's slowest
  * image holds up the others. All state is under one lock; images take long beside it.
+ *
+ * Who calls may be interrupted at any moment, also between a call's return and the note that it was
+ * made (a Ctrl-C in Python). So the caller owns a job's memory, `ft_job_end` may be called any number of
+ * times, before, during and after the pool's life, and what is left over can be given up by not
+ * freeing it: nothing here ever frees what somebody may still name.
  */
 #include "fasttail.h"
 
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Images that a thread takes at a time: so many that they make about this many pixels. */
 #define PIXELS_AT_A_TIME 16384
 
+typedef struct ft_pool ft_pool;
+
+/* All zero until it is submitted, and again all zero but for its outcome when it has ended. */
 typedef struct ft_job {
+    ft_pool *pool; /* while it is in the pool; it keeps the pool's memory alive */
     struct ft_job *next;
+    const ft_item *items;
     int32_t count, at_a_time;
     int32_t started, finished; /* images */
-    int32_t failed;            /* the first image that failed, or -1 */
-    char message[FT_MESSAGE];  /* why */
-    int32_t out_h, out_w;
-    const uint64_t *src_B;     /* addresses */
-    const int64_t *sizes_B;
-    const uint8_t *raw_B, *check_B, *flips_B;
-    const uint32_t *crc32_B;
-    const int32_t *heights_B, *widths_B, *boxes_B4;
-    uint8_t *out;
+    int32_t failed;            /* 1 + the first image that failed, 0: none */
+    int32_t left;              /* some were left out */
+    char message[FT_MESSAGE];  /* why it failed */
 } ft_job;
 
-typedef struct {
+struct ft_pool {
     pthread_mutex_t lock;
     pthread_cond_t work, done;
     ft_job *first, *last; /* batches with images that nobody has started */
-    int stopping;
+    int stopping;         /* threads start no further image */
+    int stopped;          /* there are no threads any more */
+    int32_t holders;      /* jobs, and whoever made the pool */
     int32_t threads;
     pthread_t thread[];
-} ft_pool;
+};
 
 /* Which sources this library was built from. */
 FT_API const char *ft_digest(void)
@@ -45,38 +53,67 @@ FT_API const char *ft_digest(void)
     return FT_DIGEST;
 }
 
-static void work_off(ft_job *job, ft_decoder *decoder, int32_t from, int32_t to, int32_t *failed,
-                     char message[FT_MESSAGE])
+/* Bytes of the memory that `ft_submit` is given for a job. */
+FT_API int64_t ft_job_bytes(void)
 {
-    size_t image_bytes = 3 * (size_t)job->out_h * job->out_w;
-    *failed = -1;
-    for (int32_t b = from; b < to; b++) {
-        ft_item item = {
-            .src = (const uint8_t *)(uintptr_t)job->src_B[b],
-            .size = job->sizes_B[b],
-            .raw = job->raw_B[b],
-            .check = job->check_B[b],
-            .crc32 = job->crc32_B[b],
-            .height = job->heights_B[b],
-            .width = job->widths_B[b],
-            .flip = job->flips_B[b],
-            .out_h = job->out_h,
-            .out_w = job->out_w,
-            .out = job->out + b * image_bytes,
-        };
-        memcpy(item.box, job->boxes_B4 + 4 * (size_t)b, sizeof item.box);
-        if (ft_decode(decoder, &item, message)) {
-            *failed = b;
-            return; /* the batch is lost: the rest of it need not be made */
-        }
+    return sizeof(ft_job);
+}
+
+/* --- a file that became shorter --------------------------------------------------------------- */
+
+/* Reading a mapped file beyond its present end raises SIGBUS in the thread that reads. In a decoding
+ * thread this is an error of the sample; anywhere else it is as if there were no handler here. */
+static _Thread_local sigjmp_buf *reading;
+static struct sigaction bus_before;
+
+static void on_bus(int number, siginfo_t *info, void *context)
+{
+    (void)info;
+    (void)context;
+    if (reading)
+        siglongjmp(*reading, 1);
+    /* The instruction that failed runs again, and what was there before this handler sees to it. */
+    sigaction(number, &bus_before, NULL);
+}
+
+static void catch_bus(void)
+{
+    /* SA_NODEFER: the jump out of the handler would leave the signal blocked. */
+    struct sigaction action = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO | SA_NODEFER}, now;
+    sigemptyset(&action.sa_mask);
+    if (!sigaction(SIGBUS, NULL, &now) && now.sa_sigaction != on_bus &&
+        !sigaction(SIGBUS, &action, &now))
+        bus_before = now;
+}
+
+/* --- threads ----------------------------------------------------------------------------------- */
+
+/* Makes images from .. to - 1; the one that failed, or -1. */
+static int32_t work_off(const ft_job *job, ft_decoder **decoder, int32_t from, int32_t to,
+                        char message[FT_MESSAGE])
+{
+    volatile int32_t at = from;
+    sigjmp_buf jump;
+    if (sigsetjmp(jump, 0)) {
+        reading = NULL;
+        /* It was left in the middle of its work. */
+        ft_decoder_free(*decoder);
+        *decoder = ft_decoder_new();
+        snprintf(message, FT_MESSAGE, "its file has become shorter: its bytes can't be read");
+        return at;
     }
+    reading = &jump;
+    for (; at < to; at = at + 1)
+        if (!*decoder || ft_decode(*decoder, &job->items[at], message))
+            break; /* the batch is lost: the rest of it need not be made */
+    reading = NULL;
+    return at < to ? at : -1;
 }
 
 static void *run_thread(void *argument)
 {
     ft_pool *pool = argument;
     ft_decoder *decoder = ft_decoder_new();
-    char message[FT_MESSAGE] = "out of memory";
 
     pthread_mutex_lock(&pool->lock);
     for (;;) {
@@ -85,7 +122,7 @@ static void *run_thread(void *argument)
         if (pool->stopping)
             break;
         ft_job *job = pool->first;
-        int32_t from = job->started, to = from + job->at_a_time, failed = from;
+        int32_t from = job->started, to = from + job->at_a_time;
         if (to > job->count)
             to = job->count;
         job->started = to;
@@ -95,11 +132,11 @@ static void *run_thread(void *argument)
                 pool->last = NULL;
         }
         pthread_mutex_unlock(&pool->lock);
-        if (decoder)
-            work_off(job, decoder, from, to, &failed, message);
+        char message[FT_MESSAGE] = "out of memory";
+        int32_t failed = work_off(job, &decoder, from, to, message);
         pthread_mutex_lock(&pool->lock);
-        if (failed >= 0 && (job->failed < 0 || failed < job->failed)) {
-            job->failed = failed;
+        if (failed >= 0 && (!job->failed || failed < job->failed - 1)) {
+            job->failed = failed + 1;
             memcpy(job->message, message, FT_MESSAGE);
         }
         job->finished += to - from;
@@ -111,7 +148,22 @@ static void *run_thread(void *argument)
     return NULL;
 }
 
-/* Ends all threads; batches that are not finished stay unfinished. Nobody may wait for one. */
+/* One holder less; the last one frees. */
+static void let_go(ft_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    int32_t holders = --pool->holders;
+    pthread_mutex_unlock(&pool->lock);
+    if (holders)
+        return;
+    pthread_mutex_destroy(&pool->lock);
+    pthread_cond_destroy(&pool->work);
+    pthread_cond_destroy(&pool->done);
+    free(pool);
+}
+
+/* Ends all threads, once the images that they are at are made, and lets go of the pool. Batches that
+ * are not finished stay unfinished, and whoever waits for one returns. To be called once. */
 FT_API void ft_pool_free(ft_pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
@@ -120,10 +172,11 @@ FT_API void ft_pool_free(ft_pool *pool)
     pthread_mutex_unlock(&pool->lock);
     for (int32_t t = 0; t < pool->threads; t++)
         pthread_join(pool->thread[t], NULL);
-    pthread_mutex_destroy(&pool->lock);
-    pthread_cond_destroy(&pool->work);
-    pthread_cond_destroy(&pool->done);
-    free(pool);
+    pthread_mutex_lock(&pool->lock);
+    pool->stopped = 1;
+    pthread_cond_broadcast(&pool->done);
+    pthread_mutex_unlock(&pool->lock);
+    let_go(pool);
 }
 
 /* A pool of `threads` threads, or NULL if the system gives no more. */
@@ -135,11 +188,17 @@ FT_API ft_pool *ft_pool_new(int32_t threads)
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->work, NULL);
     pthread_cond_init(&pool->done, NULL);
+    pool->holders = 1;
+    catch_bus();
 
-    /* Signals, Ctrl-C among them, are the other threads'. */
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    /* Signals, Ctrl-C among them, are the other threads', but for those by which the processor tells a
+     * thread of its own fault: blocked, they would end the process before anybody could report them. */
+    sigset_t mask, before;
+    sigfillset(&mask);
+    const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        sigdelset(&mask, own[i]);
+    pthread_sigmask(SIG_SETMASK, &mask, &before);
     int failed = 0;
     while (pool->threads < threads && !failed) {
         failed = pthread_create(&pool->thread[pool->threads], NULL, run_thread, pool);
@@ -153,66 +212,76 @@ FT_API ft_pool *ft_pool_new(int32_t threads)
     return pool;
 }
 
-/* Starts a batch of `count` images: addresses and sizes of their bytes, raw or JPEG, whose checksums to
- * check and what they are, heights and widths as the index has them, boxes int32 [B, 4], flips, output
- * uint8 [B, out_h, out_w, 3]. All memory must stay until `ft_job_end`. The batch, or NULL if memory runs
- * out. */
-FT_API ft_job *ft_submit(ft_pool *pool, int32_t count, int32_t out_h, int32_t out_w,
-                         const uint64_t *src_B, const int64_t *sizes_B, const uint8_t *raw_B,
-                         const uint8_t *check_B, const uint32_t *crc32_B, const int32_t *heights_B, const int32_t *widths_B, const int32_t *boxes_B4,
-                         const uint8_t *flips_B, uint8_t *out)
+/* --- batches ----------------------------------------------------------------------------------- */
+
+/* Starts a batch of `count` images, all of one output size. `job` is `ft_job_bytes` of zeros; it, the
+ * items and all memory that they name must stay until `ft_job_end` has returned. */
+FT_API void ft_submit(ft_pool *pool, ft_job *job, const ft_item *items, int32_t count)
 {
-    ft_job *job = calloc(1, sizeof *job);
-    if (!job)
-        return NULL;
-    *job = (ft_job){.count = count, .failed = -1, .out_h = out_h, .out_w = out_w, .src_B = src_B,
-                    .sizes_B = sizes_B, .raw_B = raw_B, .check_B = check_B, .crc32_B = crc32_B,
-                    .heights_B = heights_B, .widths_B = widths_B, .boxes_B4 = boxes_B4, .flips_B = flips_B, .out = out};
-    job->at_a_time = 1 + PIXELS_AT_A_TIME / (out_h * out_w);
-    if (count == 0)
-        return job;
     pthread_mutex_lock(&pool->lock);
-    if (pool->last)
-        pool->last->next = job;
-    else
-        pool->first = job;
-    pool->last = job;
-    pthread_cond_broadcast(&pool->work);
+    job->pool = pool;
+    job->items = items;
+    job->count = count;
+    pool->holders++;
+    if (count > 0) {
+        job->at_a_time = 1 + PIXELS_AT_A_TIME / (items->out_h * items->out_w);
+        if (pool->last)
+            pool->last->next = job;
+        else
+            pool->first = job;
+        pool->last = job;
+        pthread_cond_broadcast(&pool->work);
+    }
     pthread_mutex_unlock(&pool->lock);
-    return job;
 }
 
-/* Whether every image of the batch is finished, and none failed. */
-FT_API int ft_job_done(ft_pool *pool, ft_job *job)
+/* Whether every image of the batch is there: it has not failed, nor ended before. */
+FT_API int ft_job_done(ft_job *job)
 {
+    ft_pool *pool = job->pool;
+    if (!pool)
+        return !job->failed && !job->left;
     pthread_mutex_lock(&pool->lock);
-    int done = job->finished == job->count && job->failed < 0;
+    int done = job->finished == job->count && !job->failed;
     pthread_mutex_unlock(&pool->lock);
     return done;
 }
 
-/* Waits for a batch and frees it. With `cancel`, no further image is started. -1, or the first image
- * that failed, with the reason in `message`. */
-FT_API int32_t ft_job_end(ft_pool *pool, ft_job *job, int cancel, char message[FT_MESSAGE])
+/* Takes a batch out of the queue: what has not been started of it is left out. */
+static void leave_out(ft_pool *pool, ft_job *job)
 {
-    pthread_mutex_lock(&pool->lock);
-    if (cancel && job->started < job->count) {
-        ft_job **link = &pool->first, *before = NULL;
-        while (*link != job) {
-            before = *link;
-            link = &(*link)->next;
-        }
-        *link = job->next;
-        if (pool->last == job)
-            pool->last = before;
-        job->count = job->started;
+    ft_job **link = &pool->first, *before = NULL;
+    while (*link != job) {
+        before = *link;
+        link = &(*link)->next;
     }
-    while (job->finished < job->count)
-        pthread_cond_wait(&pool->done, &pool->lock);
-    pthread_mutex_unlock(&pool->lock);
-    int32_t failed = job->failed;
-    if (failed >= 0)
+    *link = job->next;
+    if (pool->last == job)
+        pool->last = before;
+    job->count = job->started;
+    job->left = 1;
+}
+
+/* Waits until nothing writes into the batch's memory any more. With `cancel`, no further image is
+ * started. -1: every image is there; -2: not all are, for it was cancelled or the pool has ended; else
+ * the first image that failed, with the reason in `message`. Called again, it returns the same; for a
+ * job that was never submitted, -1. */
+FT_API int32_t ft_job_end(ft_job *job, int cancel, char message[FT_MESSAGE])
+{
+    ft_pool *pool = job->pool;
+    if (pool) {
+        pthread_mutex_lock(&pool->lock);
+        if (cancel && job->started < job->count)
+            leave_out(pool, job);
+        while (!pool->stopped && job->finished < job->count)
+            pthread_cond_wait(&pool->done, &pool->lock);
+        if (job->started < job->count)
+            leave_out(pool, job);
+        job->pool = NULL;
+        pthread_mutex_unlock(&pool->lock);
+        let_go(pool);
+    }
+    if (job->failed)
         memcpy(message, job->message, FT_MESSAGE);
-    free(job);
-    return failed;
+    return job->failed ? job->failed - 1 : job->left ? -2 : -1;
 }

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fasttail import engines, kernels
-from fasttail.engines import auto, dali, ffcv, libffcv
-from fasttail.errors import MissingExtra
+from fasttail.engines import auto, dali, ffcv
+from fasttail.errors import MissingExtra, UserError
 
 from .conftest import StoredSplit, photo
 
@@ -76,23 +76,13 @@ def test_the_choice_is_logged_with_its_reason(
     assert "engine resident: 1 images of 8x8 take" in caplog.text
 
 
-def test_without_kernel_ffcvs_decoder_serves_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, large: StoredSplit
-) -> None:
-    if libffcv.library() is None:
-        pytest.skip("FFCV is not installed")
-    monkeypatch.setattr(kernels, "available", lambda: False)
-    engines.make("ffcv", large, device=CPU, threads=1).close()
-    assert caplog.text.count("FFCV's own decoder serves") == 1
-
-
-def test_without_either_the_missing_extra_is_named(
+def test_what_is_missing_is_named_with_its_remedy(
     monkeypatch: pytest.MonkeyPatch, large: StoredSplit
 ) -> None:
     monkeypatch.setattr(kernels, "available", lambda: False)
-    monkeypatch.setattr(ffcv, "library", lambda: None)
+    monkeypatch.setattr(kernels, "why_missing", lambda: "build it")
     monkeypatch.setattr(dali, "available", lambda: False)
-    with pytest.raises(MissingExtra, match=r"fasttail\[ffcv\]"):
+    with pytest.raises(UserError, match="the engine ffcv needs fasttail's kernel: build it"):
         engines.make("ffcv", large, device=CPU, threads=1)
     with pytest.raises(MissingExtra, match=r"fasttail\[dali\]"):
         engines.make("dali", large, device=CPU, threads=1)

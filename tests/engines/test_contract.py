@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fasttail import engines, kernels
-from fasttail.engines import dali, ffcv, libffcv
+from fasttail.engines import dali, ffcv
 from fasttail.engines.base import Batch, BatchPlan, Engine
 from fasttail.errors import CorruptSample, UserError
 
@@ -22,28 +22,18 @@ Store = Callable[[Sequence[bytes | np.ndarray]], StoredSplit]
 CPU = torch.device("cpu")
 
 NEEDS = {
-    "ffcv": pytest.mark.skipif(not ffcv.available(), reason="no kernel and no FFCV"),
-    "libffcv": pytest.mark.ffcv,
+    "ffcv": pytest.mark.skipif(not ffcv.available(), reason=kernels.why_missing()),
     "dali": pytest.mark.dali,
 }
-# libffcv is the engine ffcv with FFCV's decoder instead of the kernel.
-DECODING = [
-    pytest.param(name, marks=NEEDS.get(name, ()))
-    for name in ("reference", "ffcv", "libffcv", "dali")
-]
+DECODING = [pytest.param(name, marks=NEEDS.get(name, ())) for name in ("reference", "ffcv", "dali")]
 ALL = [*DECODING, pytest.param("resident"), pytest.param("synthetic")]
 
 
 @pytest.fixture
-def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Engine]]:
+def make() -> Iterator[Callable[..., Engine]]:
     made: list[Engine] = []
 
     def make(name: str, split: StoredSplit, threads: int = 2) -> Engine:
-        if name == "libffcv":
-            if libffcv.library() is None:
-                pytest.skip("FFCV is not installed")
-            monkeypatch.setattr(kernels, "available", lambda: False)
-            name = "ffcv"
         if name == "dali" and not dali.available():
             pytest.skip("DALI is not installed")
         made.append(engines.make(name, split, device=CPU, threads=threads))
@@ -98,10 +88,7 @@ def test_labels_and_ids_are_the_planned_ones(
 def test_pixels_are_the_references(
     make: Callable[..., Engine], store: Store, name: str, out_hw: tuple[int, int]
 ) -> None:
-    samples = photos(16)
-    if name == "libffcv":  # its decoder serves only where nothing is stored raw
-        samples = [jpeg(s) if isinstance(s, np.ndarray) else s for s in samples]
-    split = store(samples)
+    split = store(photos(16))
     plan = random_plan(split, out_hw, batch=7, draws=60, seed=2)
     expected = pixels(list(make("reference", split).run(plan))).float()
     found = pixels(list(make(name, split).run(plan))).float()
@@ -109,8 +96,7 @@ def test_pixels_are_the_references(
     difference = (found - expected).abs().mean((1, 2, 3))
     assert difference.mean() <= 1.5
     assert difference.max() <= 2.5
-    if name != "libffcv":  # FFCV's fast DCT is darker by nearly a level
-        assert abs((found - expected).mean()) <= 0.05
+    assert abs((found - expected).mean()) <= 0.05
 
 
 @pytest.mark.parametrize("name", DECODING)
@@ -267,11 +253,10 @@ def test_nothing_leaks_over_twenty_epochs(
     assert process.memory_info().rss - rss < 8e6
 
 
-@pytest.mark.parametrize("name", ["ffcv", "libffcv"])
-def test_closing_ends_the_threads(make: Callable[..., Engine], store: Store, name: str) -> None:
+def test_closing_ends_the_threads(make: Callable[..., Engine], store: Store) -> None:
     before = psutil.Process().num_threads()
     split = store(photos(6))
-    engine = make(name, split, threads=3)
+    engine = make("ffcv", split, threads=3)
     batches = engine.run(random_plan(split, (16, 16), batch=3, draws=12, seed=8))
     next(batches)
     assert psutil.Process().num_threads() > before

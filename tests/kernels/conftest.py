@@ -84,25 +84,15 @@ def cut() -> Iterator[Cut]:
             ).shape
             size_hw = (shape[0], shape[1])
         raw = isinstance(stored, np.ndarray)
-        data = (
-            stored.reshape(-1)
-            if isinstance(stored, np.ndarray)
-            else np.frombuffer(stored, np.uint8)
-        )
-        count = len(boxes)
-        out_BHWC = np.full((count, *out_hw, 3), 77, np.uint8)
-        failed = pool.submit(
-            out_BHWC,
-            addresses_B=np.full(count, data.ctypes.data, np.uint64),
-            sizes_B=np.full(count, data.size),
-            raw_B=np.full(count, raw),
-            check_B=np.full(count, crc32 is not None),
-            crc32_B=np.full(count, crc32 or 0, np.uint32),
-            heights_B=np.full(count, size_hw[0]),
-            widths_B=np.full(count, size_hw[1]),
-            boxes_B4=np.asarray(boxes, np.int32).reshape(-1, 4),
-            flips_B=np.full(count, flips),
-        ).wait()
+        data = stored.reshape(-1) if raw else np.frombuffer(stored, np.uint8)
+        out_BHWC = np.full((len(boxes), *out_hw, 3), 77, np.uint8)
+        items_B = np.zeros(len(boxes), kernels.ITEM)
+        items_B["src"], items_B["size"], items_B["mode"] = data.ctypes.data, data.size, raw
+        items_B["check"], items_B["crc32"] = crc32 is not None, crc32 or 0
+        items_B["height"], items_B["width"] = size_hw
+        items_B["box"] = np.asarray(boxes, np.int32).reshape(-1, 4)
+        items_B["flip"] = flips
+        failed = pool.submit(items_B, out_BHWC, keep=(data,)).wait()
         return failed or out_BHWC
 
     yield cut

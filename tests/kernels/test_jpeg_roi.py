@@ -195,15 +195,3 @@ def test_wrong_arguments_are_refused_before_anything_runs(cut: Cut) -> None:
     for box in [(0, 0, 0, 8), (0, 0, 8, -1), (0, 0, 70000, 8)]:
         with pytest.raises(ValueError, match="side outside"):
             cut(pixels, [box], (8, 8))
-
-
-def test_a_closed_pool_and_a_forked_child_say_so() -> None:
-    pool = kernels.Pool(1)
-    pool._pid += 1  # as a forked child sees it
-    with pytest.raises(RuntimeError, match="fork"):
-        pool.job_done(0)
-    pool._pid -= 1
-    pool.close()
-    pool.close()
-    with pytest.raises(RuntimeError, match="ended"):
-        pool.job_done(0)

@@ -28,7 +28,7 @@ TRAIN = """
 import sys
 from pathlib import Path
 from fasttail import stages
-from fasttail.engines import dali, ffcv, libffcv, reference, resident, synthetic
+from fasttail.engines import dali, ffcv, reference, resident, synthetic
 from fasttail.stages import TrainOptions
 
 shards, run = Path(sys.argv[1]), Path(sys.argv[2])
