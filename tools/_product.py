@@ -22,6 +22,7 @@ from fasttail.compute import pick
 from fasttail.config import ConvertConfig
 from fasttail.console import Reporter
 from fasttail.datasets.base import ArrayImages, FileImages, Images, Index, SplitIndex
+from fasttail.engines.kept import Kept
 from fasttail.rundir import Run
 from fasttail.shards.convert import convert
 from fasttail.stages.begin import new_run
@@ -87,14 +88,17 @@ def begin(shards_dir: Path, config: str | None, settings: Sequence[str], folder:
 
 def train(run: Run) -> list[dict[str, Any]]:
     """Trains stage 1 of a run; the lines of its log that are of kind "train"."""
-    rep.train(
-        run,
-        shards.open(run.shards_dir),
-        world=World(),
-        compute=pick(run.config.compute, World()),
-        reporter=Reporter(quiet=True),
-        resume=False,
-    )
+    compute = pick(run.config.compute, World())
+    with Kept(run.config.data, compute.device) as engines:
+        rep.train(
+            run,
+            shards.open(run.shards_dir),
+            world=World(),
+            compute=compute,
+            reporter=Reporter(quiet=True),
+            resume=False,
+            engines=engines,
+        )
     lines = [json.loads(line) for line in run.log_path.read_text().splitlines()]
     return [line for line in lines if line["kind"] == "train"]
 

@@ -41,6 +41,7 @@ from fasttail.classify.tau import accuracy_over_grid, tau_grid
 from fasttail.compute import pick
 from fasttail.config import TauConfig, TrainConfig
 from fasttail.console import Reporter
+from fasttail.engines.kept import Kept
 from fasttail.recipes import change
 from fasttail.rundir import Run
 from fasttail.train import rep
@@ -66,9 +67,8 @@ def stage_for(run: Run, config: TrainConfig, folder: Path) -> Stage:
     fresh = replace(run, dir=folder, config=config)
     compute = pick(config.compute, World())
     opened = shards.open(run.shards_dir)
-    return Stage(
-        fresh, rep.load_model(fresh, compute), opened, World(), compute, Reporter(quiet=True)
-    )
+    model, engines = rep.load_model(fresh, compute), Kept(config.data, compute.device)
+    return Stage(fresh, model, opened, World(), compute, Reporter(quiet=True), engines)
 
 
 def score(heads: Sequence[classify.Head], stage: Stage) -> dict[str, float]:

@@ -26,6 +26,7 @@ from fasttail.classify import Stage
 from fasttail.classify.protocol import reported
 from fasttail.compute import pick
 from fasttail.console import Reporter
+from fasttail.engines.kept import Kept
 from fasttail.recipes import change
 from fasttail.rundir import Run
 from fasttail.train import rep
@@ -109,15 +110,17 @@ def stage2(run: Run, home: Path, line: Line, seed: int, reporter: Reporter) -> R
     own = replace(run, dir=home, config=change(run.config, settings))
     compute = pick(own.config.compute, World())
     opened = shards.open(run.shards_dir)
-    stage = Stage(own, rep.load_model(own, compute), opened, World(), compute, reporter)
-    if line.methods == ("joint",):
-        heads = [classify.joint_head(stage.model)]
-    else:
-        heads = list(classify.make_heads(line.methods, stage))
-    split = reported(opened.split_names)
-    if split is None:
-        raise SystemExit(f"{run.shards_dir}: neither test nor val to score on")
-    return {row["method"]: row for row in classify.score_heads(heads, stage, split)}
+    with Kept(own.config.data, compute.device) as engines:
+        model = rep.load_model(own, compute)
+        stage = Stage(own, model, opened, World(), compute, reporter, engines)
+        if line.methods == ("joint",):
+            heads = [classify.joint_head(stage.model)]
+        else:
+            heads = list(classify.make_heads(line.methods, stage))
+        split = reported(opened.split_names)
+        if split is None:
+            raise SystemExit(f"{run.shards_dir}: neither test nor val to score on")
+        return {row["method"]: row for row in classify.score_heads(heads, stage, split)}
 
 
 def stage1(run: Run, home: Path, line: Line, seed: int, epochs: int, reporter: Reporter) -> Rows:

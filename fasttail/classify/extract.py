@@ -29,6 +29,7 @@ from fasttail.classify.features import is_current
 from fasttail.compute import Compute, wait_for_all
 from fasttail.config import TrainConfig
 from fasttail.console import Reporter
+from fasttail.engines.kept import Kept
 from fasttail.evaluate.images import eval_images
 from fasttail.models import Recognizer
 from fasttail.plan import View
@@ -49,6 +50,7 @@ class Work:
     world: World
     compute: Compute
     reporter: Reporter
+    engines: Kept
 
 
 def extract(
@@ -121,7 +123,7 @@ def _run(
     with (
         (making / "rows.npy").open("rb+") as bank,
         (making / f"done-{work.world.rank:04d}.txt").open("ab") as done,
-        closing(eval_images(work.shards, split, plan, work.config, compute)) as batches,
+        closing(eval_images(work.shards, split, plan, work.engines, compute)) as batches,
         work.reporter.progress(f"features of {split.name}", plan.steps) as bar,
     ):
         done.write(b"\n")  # ends a line that a kill cut short

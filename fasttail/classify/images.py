@@ -9,7 +9,6 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from fasttail import engines
 from fasttail.classify.extract import Work
 from fasttail.classify.fit import BestEpoch, check_finite, epochs_of, rate_of
 from fasttail.classify.task import Fitted, Job
@@ -45,18 +44,20 @@ def fit_on_images(job: Job, work: Work) -> Fitted:
     rate = rate_of(job, config, steps)
 
     def val_accuracy() -> float:
-        tally = score(model, work.shards, "val", config=config, compute=compute, world=world)
+        tally = score(
+            model,
+            work.shards,
+            "val",
+            config=config,
+            compute=compute,
+            world=world,
+            engines=work.engines,
+        )
         return float(tally.correct_C.sum() / tally.images_C.sum())
 
     best = BestEpoch(model, config, val_accuracy if "val" in work.shards.split_names else None)
-    with (
-        closing(
-            engines.make(
-                config.data.engine, split, device=compute.device, threads=config.data.threads
-            )
-        ) as engine,
-        work.reporter.progress(f"{job.what} on images", job.optim.epochs * steps) as bar,
-    ):
+    engine = work.engines.of(split)
+    with work.reporter.progress(f"{job.what} on images", job.optim.epochs * steps) as bar:
         for epoch in range(job.optim.epochs):
             _set_modes(model, job, config.classify.batchnorm)
             with closing(engine.run(epoch_plan(epoch))) as batches:

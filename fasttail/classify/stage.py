@@ -13,6 +13,7 @@ from fasttail.classify.protocol import settle
 from fasttail.compute import Compute
 from fasttail.config import TrainConfig
 from fasttail.console import Reporter
+from fasttail.engines.kept import Kept
 from fasttail.models import Recognizer
 from fasttail.plans import eval_view, train_view
 from fasttail.rundir import Run
@@ -30,6 +31,7 @@ class Stage:
     world: World
     compute: Compute
     reporter: Reporter
+    engines: Kept
 
     @cached_property
     def config(self) -> TrainConfig:
@@ -48,7 +50,9 @@ class Stage:
 
     def work(self, model: Recognizer) -> Work:
         """What runs a model over images needs."""
-        return Work(model, self.shards, self.config, self.world, self.compute, self.reporter)
+        return Work(
+            model, self.shards, self.config, self.world, self.compute, self.reporter, self.engines
+        )
 
     def bank(self, split_name: str, head: Head | None = None) -> Features:
         """The features of a split: from the run's directory if they are there for these very

@@ -5,26 +5,18 @@ from contextlib import closing
 
 import torch
 
-from fasttail import engines
 from fasttail.compute import Compute
-from fasttail.config import TrainConfig
 from fasttail.engines.augment import augment
 from fasttail.engines.base import Batch, Plan
+from fasttail.engines.kept import Kept
 from fasttail.shards import Shards, Split
 
 
 def eval_images(
-    shards: Shards, split: Split, plan: Plan, config: TrainConfig, compute: Compute
+    shards: Shards, split: Split, plan: Plan, engines: Kept, compute: Compute
 ) -> Generator[tuple[torch.Tensor, Batch]]:
     """Every batch of the plan: images [B, 3, H, W] on the device, normalised, and their batch."""
-    with (
-        closing(
-            engines.make(
-                config.data.engine, split, device=compute.device, threads=config.data.threads
-            )
-        ) as engine,
-        closing(engine.run(plan)) as batches,
-    ):
+    with closing(engines.of(split).run(plan)) as batches:
         for batch in batches:
             images = augment(
                 batch,

@@ -6,6 +6,7 @@ import torch
 
 from fasttail.compute import Compute, add_up
 from fasttail.config import TrainConfig
+from fasttail.engines.kept import Kept
 from fasttail.evaluate.images import eval_images
 from fasttail.evaluate.shots import Tally
 from fasttail.models import Recognizer
@@ -23,6 +24,7 @@ def score(
     config: TrainConfig,
     compute: Compute,
     world: World,
+    engines: Kept,
 ) -> Tally:
     """Classifies every image of a split once, over all processes. Leaves the model in eval mode.
 
@@ -32,7 +34,7 @@ def score(
     split = shards.split(split_name)
     plan = eval_epoch(config, split, world)
     counts_2C = torch.zeros(2, len(shards.class_names), dtype=torch.int64, device=compute.device)
-    with closing(eval_images(shards, split, plan, config, compute)) as batches:
+    with closing(eval_images(shards, split, plan, engines, compute)) as batches:
         for images, batch in batches:
             labels_B = batch.labels_B.to(compute.device)
             with compute.autocast():

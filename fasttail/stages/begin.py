@@ -9,6 +9,7 @@ from fasttail import engines, models, recipes, rundir, shards
 from fasttail.compute import Compute, pick, process_group
 from fasttail.config import TrainConfig
 from fasttail.console import Reporter
+from fasttail.engines.kept import Kept
 from fasttail.errors import UserError, unknown
 from fasttail.models.weights import Loaded, load_into
 from fasttail.plan import samplers
@@ -60,10 +61,11 @@ def shards_of(run: Run) -> Shards:
 
 
 @contextmanager
-def computing(run: Run, world: World) -> Iterator[Compute]:
+def computing(run: Run, world: World) -> Iterator[tuple[Compute, Kept]]:
+    """Where a run's arithmetic is done, and what decodes its images there."""
     compute = pick(run.config.compute, world)
-    with process_group(world, compute.device):
-        yield compute
+    with process_group(world, compute.device), Kept(run.config.data, compute.device) as engines:
+        yield compute, engines
 
 
 def new_run(options: TrainOptions, world: World, reporter: Reporter) -> Run:

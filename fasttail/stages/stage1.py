@@ -6,6 +6,7 @@ from fasttail import atomic, classify, models, rundir
 from fasttail.classify import Stage
 from fasttail.compute import Compute, out_of_memory_explained
 from fasttail.console import Reporter
+from fasttail.engines.kept import Kept
 from fasttail.errors import stoppable
 from fasttail.rundir import Run
 from fasttail.shards import Shards
@@ -32,7 +33,7 @@ def train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
     with (
         stoppable(lambda: f"what is done is kept: go on with {_go_on(run)}"),
         rundir.discarded_if_refused(run, new=not resume and world.is_main),
-        computing(run, world) as compute,
+        computing(run, world) as (compute, engines),
     ):
         announce(run, opened, compute, world, reporter)
         if run.model_path.exists():
@@ -40,7 +41,7 @@ def train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
             model = rep.load_model(run, compute)
         else:
             try:
-                model = _train(run, opened, world, compute, reporter, resume)
+                model = _train(run, opened, world, compute, reporter, resume, engines)
             except Preempted as asked:
                 if asked.signal == signal.SIGINT:
                     raise KeyboardInterrupt from None
@@ -48,7 +49,7 @@ def train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
                     f"asked to leave, and the checkpoint is written: go on with {_go_on(run)}"
                 )
                 return run
-        stage = Stage(run, model, opened, world, compute, reporter)
+        stage = Stage(run, model, opened, world, compute, reporter, engines)
         rows = classify.score_everywhere([classify.joint_head(model)], stage)
         show(rows, run, world, reporter)
     draw(run, world, reporter)
@@ -63,6 +64,7 @@ def _train(
     compute: Compute,
     reporter: Reporter,
     resume: bool,
+    engines: Kept,
 ) -> models.Recognizer:
     """The training, with what may happen to a machine put into words."""
     optim = run.config.optim
@@ -81,6 +83,7 @@ def _train(
                 compute=compute,
                 reporter=reporter,
                 resume=resume,
+                engines=engines,
             )
         except OSError as error:
             if not atomic.is_full(error):

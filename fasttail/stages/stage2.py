@@ -26,9 +26,9 @@ def train_cls(options: TrainOptions, world: World, reporter: Reporter) -> Run:
         run = rundir.open_run(options.run or rundir.only_run())
     run = run.with_config(configure(options, run.config))
     opened = shards_of(run)
-    with computing(run, world) as compute:
+    with computing(run, world) as (compute, engines):
         model = rep.load_model(run, compute)
-        stage = Stage(run, model, opened, world, compute, reporter)
+        stage = Stage(run, model, opened, world, compute, reporter, engines)
         if world.is_main:
             run.note_stage2()
         methods = classify.of_these(options.method, stage.config)
@@ -63,9 +63,9 @@ def evaluate(
     run = rundir.open_run(run_dir or rundir.only_run())
     opened = shards_of(run)
     opened.split(split_name)  # says which there are, before any work is done
-    with computing(run, world) as compute:
+    with computing(run, world) as (compute, engines):
         model = rep.load_model(run, compute)
-        stage = Stage(run, model, opened, world, compute, reporter)
+        stage = Stage(run, model, opened, world, compute, reporter, engines)
         rows = classify.score_heads(classify.saved_heads(stage), stage, split_name)
         show(rows, run, world, reporter, as_json=as_json)
     return rows

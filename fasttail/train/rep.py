@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from fasttail import engines, models
+from fasttail import models
 from fasttail.compute import Compute, share_buffers, wait_for_all
 from fasttail.config import TrainConfig
 from fasttail.console import Reporter
 from fasttail.engines.base import Batch
+from fasttail.engines.kept import Kept
 from fasttail.errors import UserError
 from fasttail.evaluate.score import score
 from fasttail.evaluate.shots import summarize
@@ -51,6 +52,7 @@ def train(
     compute: Compute,
     reporter: Reporter,
     resume: bool,
+    engines: Kept,
 ) -> models.Recognizer:
     """Trains stage 1 of a run and leaves `model.safetensors` there. Returns the model.
 
@@ -119,12 +121,8 @@ def train(
     meter = Meter()
     save_every_s = 60 * config.compute.checkpoint_every_min
     saved_s = said_s = time.monotonic()
+    engine = engines.of(split)
     with (
-        closing(
-            engines.make(
-                config.data.engine, split, device=compute.device, threads=config.data.threads
-            )
-        ) as engine,
         RunLog(
             run.log_path,
             enabled=world.is_main,
@@ -168,7 +166,15 @@ def train(
             if "val" in shards.split_names and (epoch + 1) % config.validate_every == 0:
                 if time.monotonic() - saved_s > SAY_EVERY_S:
                     saved_s = save(Position(epoch, steps_per_epoch))
-                tally = score(model, shards, "val", config=config, compute=compute, world=world)
+                tally = score(
+                    model,
+                    shards,
+                    "val",
+                    config=config,
+                    compute=compute,
+                    world=world,
+                    engines=engines,
+                )
                 row = summarize(tally, split.counts_C, config.shots)
                 log.write("val", epoch=epoch, **row)
                 if epoch + 1 == optim.epochs or time.monotonic() - said_s > SAY_EVERY_S:

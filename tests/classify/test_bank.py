@@ -21,6 +21,7 @@ from fasttail.classify.features import Features, load
 from fasttail.compute import Compute
 from fasttail.config import DataConfig, TrainConfig
 from fasttail.console import Reporter
+from fasttail.engines.kept import Kept
 from fasttail.models import Recognizer
 from fasttail.plan import View
 from fasttail.world import World
@@ -49,7 +50,8 @@ def work(blob_shards: Path) -> Work:
     config = TrainConfig(data=DataConfig(px=32, eval_view="whole", eval_batch_size=7))
     model = Recognizer(Colours(), nn.Linear(6, 5))
     reporter = Reporter(quiet=True)
-    return Work(model, shards.open(blob_shards), config, World(), CPU, reporter)
+    engines = Kept(config.data, CPU.device)
+    return Work(model, shards.open(blob_shards), config, World(), CPU, reporter, engines)
 
 
 def make(work: Work, path: Path, views: int = 3, about: dict | None = None) -> np.ndarray:

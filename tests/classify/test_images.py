@@ -28,6 +28,7 @@ from fasttail.config import (
     TrainConfig,
 )
 from fasttail.console import Reporter
+from fasttail.engines.kept import Kept
 from fasttail.errors import UserError
 from fasttail.models import Recognizer
 from fasttail.plans import train_view
@@ -90,7 +91,8 @@ def make_stage(blob_shards: Path, tmp_path: Path) -> MakeStage:
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.uniform_(module.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
         save_weights(run.model_path, model.state_dict(), {})
-        return Stage(run, model.eval(), opened, World(), CPU, Reporter(quiet=True))
+        engines = Kept(config.data, CPU.device)
+        return Stage(run, model.eval(), opened, World(), CPU, Reporter(quiet=True), engines)
 
     return make
 

@@ -19,6 +19,7 @@ from fasttail.compute import pick
 from fasttail.config import ComputeConfig, ConvertConfig, DataConfig, TrainConfig
 from fasttail.console import Reporter
 from fasttail.engines import ffcv
+from fasttail.engines.kept import Kept
 from fasttail.errors import UserError
 from fasttail.evaluate.images import eval_images
 from fasttail.export.command import export
@@ -112,7 +113,8 @@ def test_a_file_is_seen_as_its_converted_form_is_in_evaluation(
     )
     compute = pick(ComputeConfig(device="cpu", amp="fp32"), World())
     plan = eval_epoch(config, split, World())
-    (expected,) = (batch for _, batch in eval_images(opened, split, plan, config, compute))
+    with Kept(config.data, compute.device) as engines:
+        (expected,) = (batch for _, batch in eval_images(opened, split, plan, engines, compute))
 
     files = [str(tmp_path / "in" / split.source_name(i)) for i in range(len(split))]
     decoded = list(
