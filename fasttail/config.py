@@ -151,6 +151,10 @@ class ModelConfig(Section):
     )
     cosine_scale: Positive = Field(default=30.0, description="what a cosine is multiplied by")
     trained: Literal["all", "last-block", "classifier"] = "all"
+    batchnorm: Literal["eval", "train"] = Field(
+        default="eval",
+        description="of what is not trained in stage 1; train: its statistics move",
+    )
 
 
 class OptimConfig(Section):
@@ -178,6 +182,11 @@ class OptimConfig(Section):
         default=(), description="shares of the epochs, when gamma is applied"
     )
     gamma: Positive = 0.1
+    lr_per: Literal["step", "epoch", "epoch-start"] = Field(
+        default="step",
+        description="the cosine's steps; epoch: one rate an epoch, that of its end, as the "
+        "authors' code has it since torch 1.1; epoch-start: of its beginning, as before",
+    )
     warmup_epochs: float = Field(default=0, ge=0)
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
@@ -249,8 +258,8 @@ class NcmConfig(Section):
     """Nearest class mean: how features are transformed, and what nearest means.
 
     un: as they are; l2n: each scaled to unit length; cl2n: the mean over train taken off, then l2n.
-    dot: the product with means that are not scaled to unit length, by the number of dimensions:
-    what the authors' code calls cosine.
+    l2 is the authors' default. dot: the product with means that are not scaled to unit length, by
+    the number of dimensions: what their code calls cosine (`--dist_type cos`).
     """
 
     transform: Literal["un", "l2n", "cl2n"] = "cl2n"
@@ -277,9 +286,6 @@ class ClassifyConfig(Section):
     )
     order: Literal["as-stage-1", "official"] = Field(
         default="as-stage-1", description="of the draws: by `draws`, or as the authors' code"
-    )
-    lr_per: Literal["step", "epoch"] = Field(
-        default="step", description="the cosine's steps; epoch: taken before it, as the authors do"
     )
     keep: Literal["last", "best"] = Field(
         default="last", description="the epoch whose head is kept; best: the best on val"
@@ -322,10 +328,18 @@ class TrainConfig(Section):
         default="instance", description="instance, class, sqrt, progressive or power:Q"
     )
     protocol: Literal["clean", "official"] = "clean"
-    draws: Literal["quota", "iid"] = "quota"
+    draws: Literal["quota", "iid", "official"] = Field(
+        default="quota",
+        description="quota: exact numbers a class; iid: each draw for itself; official: as the "
+        "authors' code draws for the sampler",
+    )
     seed: int = Field(default=0, ge=0)
     validate_every: int = Field(
         default=1, ge=1, description="epochs between looks at val, if there is one"
+    )
+    keep: Literal["last", "best"] = Field(
+        default="last",
+        description="the epoch of stage 1 whose model is kept; best: the best on val",
     )
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()

@@ -52,11 +52,10 @@ def train_epochs(
 
     Raises `UserError` for an unknown sampler, and a batch that the split or the world can't fill.
     """
-    official = config.protocol == "official"
     data = config.data
     by_pages = data.locality == "pages"
     pages = Pages(data.page_mib << 20, data.window_mib << 20) if by_pages else None
-    kind = official_draws(sampler) if official else config.draws
+    kind = official_draws(sampler) if config.draws == "official" else config.draws
     probabilities = samplers.schedule(sampler, split.counts_C, optim.epochs)
 
     def epoch_plan(epoch: int) -> TrainEpoch:

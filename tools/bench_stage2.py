@@ -36,12 +36,12 @@ import torch
 from fasttail import classify, rundir, shards
 from fasttail.classify import Stage
 from fasttail.classify.features import Features
-from fasttail.classify.protocol import reported
 from fasttail.classify.tau import accuracy_over_grid, tau_grid
 from fasttail.compute import pick
 from fasttail.config import TauConfig, TrainConfig
 from fasttail.console import Reporter
 from fasttail.engines.kept import Kept
+from fasttail.protocol import reported
 from fasttail.recipes import change
 from fasttail.rundir import Run
 from fasttail.train import rep

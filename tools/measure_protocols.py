@@ -23,10 +23,10 @@ from typing import Any
 
 from fasttail import classify, rundir, shards, stages
 from fasttail.classify import Stage
-from fasttail.classify.protocol import reported
 from fasttail.compute import pick
 from fasttail.console import Reporter
 from fasttail.engines.kept import Kept
+from fasttail.protocol import reported
 from fasttail.recipes import change
 from fasttail.rundir import Run
 from fasttail.train import rep
@@ -34,6 +34,7 @@ from fasttail.train.checkpoint import Checkpoints
 from fasttail.world import World
 
 COSINE = ("classify.crt.schedule=cosine", "classify.lws.schedule=cosine")
+PER_EPOCH = ("classify.crt.lr_per=epoch", "classify.lws.lr_per=epoch")
 STAGE1_COSINE = ("optim.schedule=cosine",)
 NO_WARMUP = ("optim.warmup_epochs=0",)
 IMAGES = ("classify.features=images",)
@@ -49,7 +50,7 @@ class Line:
     settings: tuple[str, ...]
     methods: tuple[str, ...]
     against: str | None = None
-    needs: str = ""  # "images", "val", "no val"
+    needs: str = ""  # "images" or "val"
     keeps: str = "last"  # the epoch of stage 1 whose model is scored: "last", or "best" on val
 
 
@@ -57,11 +58,12 @@ LINES = (
     Line("clean", (), (*TRAINED, "tau", "ncm")),
     Line("official class-balanced order", ("classify.order=official",), TRAINED, "clean"),
     Line("cosine", COSINE, TRAINED),
-    Line("cosine per epoch, before it", (*COSINE, "classify.lr_per=epoch"), TRAINED, "cosine"),
+    Line("cosine per epoch, before it", (*COSINE, *PER_EPOCH), TRAINED, "cosine"),
     Line("best epoch on val", ("classify.keep=best",), TRAINED, "clean", "val"),
     Line("tau with bias", ("classify.tau.bias=true",), ("tau",)),
     Line("tau without bias", ("classify.tau.bias=false",), ("tau",), "tau with bias"),
     Line("tau read off test", ("classify.tau.choose_on=test",), ("tau",), "clean"),
+    Line("NCM by L2", ("classify.ncm.metric=l2",), ("ncm",), "clean"),
     Line("NCM by dot / D", ("classify.ncm.metric=dot",), ("ncm",), "clean"),
     Line("on images, augmented", IMAGES, TRAINED, "clean", "images"),
     Line(
@@ -79,22 +81,26 @@ LINES = (
 STAGE1 = (
     Line("stage 1, sqrt", ("sampler=sqrt",), ("joint",)),
     Line("i.i.d. draws", ("sampler=sqrt", "draws=iid"), ("joint",), "stage 1, sqrt"),
-    # With a val, `official` would choose the epoch too.
-    Line("stage 1, cosine", STAGE1_COSINE, ("joint",), None, "no val"),
+    Line("stage 1, cosine", STAGE1_COSINE, ("joint",)),
     Line(
         "cosine per epoch, before it, in stage 1",
-        (*STAGE1_COSINE, "protocol=official"),
+        (*STAGE1_COSINE, "optim.lr_per=epoch"),
         ("joint",),
         "stage 1, cosine",
-        "no val",
     ),
-    Line("stage 1, cosine, no warm-up", (*STAGE1_COSINE, *NO_WARMUP), ("joint",), None, "no val"),
+    Line("stage 1, cosine, no warm-up", (*STAGE1_COSINE, *NO_WARMUP), ("joint",)),
     Line(
         "cosine per epoch, before it, in stage 1, no warm-up",
-        (*STAGE1_COSINE, *NO_WARMUP, "protocol=official"),
+        (*STAGE1_COSINE, *NO_WARMUP, "optim.lr_per=epoch"),
         ("joint",),
         "stage 1, cosine, no warm-up",
-        "no val",
+    ),
+    Line("stage 1, class", ("sampler=class",), ("joint",)),
+    Line(
+        "official order in stage 1",
+        ("sampler=class", "draws=official"),
+        ("joint",),
+        "stage 1, class",
     ),
     Line("stage 1", (), ("joint",), None, "val"),
     Line("best epoch on val, in stage 1", (), ("joint",), "stage 1", "val", keeps="best"),
@@ -200,8 +206,8 @@ def main() -> None:
     args = parser.parse_args()
 
     run, reporter = rundir.open_run(args.run), Reporter()
-    there = {"", *(["images"] if args.images else [])}
-    there.add("val" if "val" in shards.open(run.shards_dir).split_names else "no val")
+    has_val = "val" in shards.open(run.shards_dir).split_names
+    there = {"", *(["images"] if args.images else []), *(["val"] if has_val else [])}
     every = (*LINES, *(STAGE1 if args.stage1 else ()))
     lines = [line for line in every if line.needs in there]
     about = {"run": run.dir.name, "seeds": args.seeds, "stage1_epochs": args.stage1}

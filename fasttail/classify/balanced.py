@@ -44,7 +44,7 @@ def fit_on_bank(
     )
     epoch_plan = epochs_of(job, config, train.split, View.whole(out_px=1), World())
     steps = epoch_plan(0).steps
-    rate = rate_of(job, config, steps)
+    rate = rate_of(job, steps)
     best = BestEpoch(
         classifier, config, (lambda: micro_accuracy(job, bank("val"))) if has_val else None
     )

@@ -6,7 +6,6 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from fasttail.classify.protocol import for_plans
 from fasttail.classify.task import Job
 from fasttail.config import TrainConfig
 from fasttail.errors import UserError
@@ -14,7 +13,7 @@ from fasttail.plan import TrainEpoch, View
 from fasttail.plan.random import key
 from fasttail.plans import train_epochs
 from fasttail.shards import Split
-from fasttail.train.schedule import learning_rate
+from fasttail.train.schedule import check_rates, learning_rate
 from fasttail.world import World
 
 
@@ -23,8 +22,9 @@ def epochs_of(
 ) -> Callable[[int], TrainEpoch]:
     """Epoch number -> its plan: the same images in the same order from a bank and from images."""
     batch_size = min(job.optim.batch_size, len(split))
+    draws = "official" if config.classify.order == "official" else config.draws
     return train_epochs(
-        for_plans(config, config.classify),
+        config.model_copy(update={"draws": draws}),
         split,
         # The same seed as stage 1's would give the same order where the samplers are the same.
         seed=int(key("stage 2", config.seed)),
@@ -35,19 +35,23 @@ def epochs_of(
     )
 
 
-def rate_of(job: Job, config: TrainConfig, steps_per_epoch: int) -> Callable[[int], float]:
-    """Step of the whole training -> its learning rate."""
-    kind = "official" if config.classify.lr_per == "epoch" else "clean"
-    return lambda step: learning_rate(step, steps_per_epoch, job.optim, kind)
+def rate_of(job: Job, steps_per_epoch: int) -> Callable[[int], float]:
+    """Step of the whole training -> its learning rate. `UserError` if it is 0 in all of them."""
+    check_rates(job.optim, section_of(job))
+    return lambda step: learning_rate(step, steps_per_epoch, job.optim)
+
+
+def section_of(job: Job) -> str:
+    """Where the configuration has a job's rates and epochs."""
+    return "classify.lws" if job.what == "lws" else "classify.crt"
 
 
 def check_finite(job: Job) -> None:
     """`UserError` if the training has come apart."""
     if not all(torch.isfinite(value).all() for value in job.classifier.parameters()):
-        section = "lws" if job.what == "lws" else "crt"
         raise UserError(
             f"{job.what}: its weights are not finite after training: lower the learning rate "
-            f"(--set classify.{section}.lr=X)"
+            f"(--set {section_of(job)}.lr=X)"
         )
 
 

@@ -41,7 +41,7 @@ def fit_on_images(job: Job, work: Work) -> Fitted:
     )
     epoch_plan = epochs_of(job, config, split, train_view(config.data), world)
     steps = epoch_plan(0).steps
-    rate = rate_of(job, config, steps)
+    rate = rate_of(job, steps)
 
     def val_accuracy() -> float:
         tally = score(

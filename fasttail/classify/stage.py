@@ -9,13 +9,13 @@ from fasttail.classify import features
 from fasttail.classify.extract import Work, extract
 from fasttail.classify.features import Features
 from fasttail.classify.head import Head
-from fasttail.classify.protocol import settle
 from fasttail.compute import Compute
 from fasttail.config import TrainConfig
 from fasttail.console import Reporter
 from fasttail.engines.kept import Kept
 from fasttail.models import Recognizer
 from fasttail.plans import eval_view, train_view
+from fasttail.protocol import settle
 from fasttail.rundir import Run
 from fasttail.shards import Shards
 from fasttail.world import World

@@ -40,7 +40,7 @@ class Fitted:
 class Task:
     """Stage 1's classifier, the banks of features, and how trainings are done.
 
-    `config` is one that its protocol has settled (`fasttail.classify.protocol`). `bank` extracts
+    `config` is one that its protocol has settled (`fasttail.protocol`). `bank` extracts
     at the first asking. A method asks for train and val, and for test only where the configuration
     says that something is to be chosen on it.
     """

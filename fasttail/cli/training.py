@@ -50,7 +50,9 @@ def train(
         help="The run's directory. [default: a new one in runs/; for cls the only one there]",
     ),
     draws: str | None = typer.Option(
-        None, help="quota: exact numbers a class; iid: each draw for itself. [default: quota]"
+        None,
+        help="quota: exact numbers a class; iid: each draw for itself; official: as the authors. "
+        "[default: quota]",
     ),
     locality: str | None = typer.Option(
         None, help="pages: read shards larger than memory page by page. [default: none]"

@@ -56,21 +56,25 @@ class Recognizer(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.classifier = classifier
+        self._frozen_batchnorm = "eval"
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         return self.classifier(self.backbone(images_BCHW))
 
     def train(self, mode: bool = True) -> "Recognizer":
-        """As in torch, but a frozen BatchNorm keeps to evaluation: its statistics don't move."""
+        """As in torch, but a frozen BatchNorm stays in evaluation: its statistics rest, unless
+        `freeze_all_but` was told otherwise."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, _BatchNorm) and not module.weight.requires_grad:
-                module.eval()
+                module.train(mode and self._frozen_batchnorm == "train")
         return self
 
-    def freeze_all_but(self, trained: str) -> None:
+    def freeze_all_but(self, trained: str, batchnorm: str = "eval") -> None:
         """Leaves gradients on for what `trained` names: "all", "last-block" (the backbone's last
-        stage and the classifier: the Places-LT recipe), or "classifier"."""
+        stage and the classifier: the Places-LT recipe), or "classifier". With `batchnorm` "train"
+        the BatchNorm of what is frozen takes its batches' statistics all the same."""
+        self._frozen_batchnorm = batchnorm
         parts: dict[str, list[nn.Module]] = {
             "all": [self],
             "last-block": [cast(Backbone, self.backbone).last_block, self.classifier],

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from fasttail import recipes, rundir, shards
-from fasttail.classify.protocol import reported, settle
 from fasttail.config import TrainConfig
 from fasttail.errors import UserError
 from fasttail.evaluate.shots import group_masks
+from fasttail.protocol import reported, settle
 from fasttail.report import heads, log, worst
 from fasttail.report.heads import Reliability, TauCurve
 from fasttail.report.log import TrainingLog

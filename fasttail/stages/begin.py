@@ -14,6 +14,7 @@ from fasttail.errors import UserError, unknown
 from fasttail.models.weights import Loaded, load_into
 from fasttail.plan import samplers
 from fasttail.plans import stage1_epochs
+from fasttail.protocol import settle
 from fasttail.rundir import Run
 from fasttail.shards import Shards
 from fasttail.shards.command import shards_root
@@ -21,6 +22,7 @@ from fasttail.stages.options import TrainOptions, configure
 from fasttail.train import rep
 from fasttail.train.checkpoint import save_weights
 from fasttail.train.losses import LOSSES
+from fasttail.train.schedule import check_rates
 from fasttail.world import World
 
 
@@ -76,7 +78,7 @@ def new_run(options: TrainOptions, world: World, reporter: Reporter) -> Run:
     image_px = int(max(split.heights_N.max(), split.widths_N.max()))
     recipe = options.config or recipes.for_dataset(opened.name, image_px)
     config = configure(options, recipes.load(recipe))
-    _check_fit(config, opened, world)
+    _check_fit(settle(config, opened.split_names), opened, world)
     if options.stage == "rep":
         check_start(config, options.init)
     name = f"{opened.dir.name}-{config.model.backbone}-{config.sampler.replace(':', '-')}"
@@ -141,6 +143,7 @@ def _check_fit(config: TrainConfig, opened: Shards, world: World) -> None:
             f"training images: give a smaller one with --set optim.batch_size=N"
         )
     stage1_epochs(config, split, world)(0)
+    check_rates(config.optim, "optim")
 
 
 def initial_model(

@@ -23,6 +23,7 @@ from fasttail.errors import UserError
 from fasttail.evaluate.score import score
 from fasttail.evaluate.shots import summarize
 from fasttail.plans import stage1_epochs
+from fasttail.protocol import settle
 from fasttail.rundir import Run, provenance
 from fasttail.shards import Shards
 from fasttail.train.checkpoint import Checkpoints, Position, load_weights, save_weights
@@ -58,12 +59,12 @@ def train(
 
     Starts from the weights that the run was given (`--init`), or from fresh ones; with `resume`,
     goes on from the run's newest checkpoint, if it has one. What is kept at the end is the last
-    epoch's model, or under the official protocol that of the best epoch on val.
+    epoch's model, or with `keep: best` that of the best epoch on val.
 
     Raises `UserError` if the batch does not fit the split or the world, `NonFiniteLoss` if a loss
     is not finite, and `Preempted` when a signal to leave came and the checkpoint is written.
     """
-    config = run.config
+    config = settle(run.config, shards.split_names)
     optim = config.optim
 
     # ---- data -------------------------------------------------------------------------------
@@ -73,7 +74,7 @@ def train(
 
     # ---- model and optimizer ----------------------------------------------------------------
     model = new_model(config, len(run.class_names))
-    model.freeze_all_but(config.model.trained)
+    model.freeze_all_but(config.model.trained, config.model.batchnorm)
     train_step = Step(
         model,
         optim=optim,
@@ -145,7 +146,7 @@ def train(
             with closing(engine.run(plan, start)) as batches:
                 for step, (batch, wait_s) in enumerate(_timed(batches), start):
                     global_step = epoch * steps_per_epoch + step
-                    lr = learning_rate(global_step, steps_per_epoch, optim, config.protocol)
+                    lr = learning_rate(global_step, steps_per_epoch, optim)
                     loss = train_step(batch, loss_of, lr=lr, step=global_step)
 
                     meter.add(loss, batch.ids_B, wait_s)
@@ -197,12 +198,11 @@ def train(
     # ---- what stays -------------------------------------------------------------------------
     wait_for_all(world)
     if best.epoch:
-        keeps_best = config.protocol == "official"
         reporter.say(
             f"best epoch on val: {best.epoch} with {best.accuracy:.1f} %; "
-            f"the {'best' if keeps_best else 'last'} epoch's model is kept"
+            f"the {config.keep} epoch's model is kept"
         )
-        if keeps_best:
+        if config.keep == "best":
             model.load_state_dict(load_weights(run.checkpoints_dir / Checkpoints.BEST)[0])
     if world.is_main:
         save_weights(run.model_path, model.state_dict(), about_model(run))

@@ -10,7 +10,6 @@ from torch import nn
 
 from fasttail.classify.fit import BestEpoch, epochs_of, rate_of
 from fasttail.classify.ncm import ncm
-from fasttail.classify.protocol import reported, settle
 from fasttail.classify.scoring import predict
 from fasttail.classify.task import Job, Task
 from fasttail.classify.tau import tau
@@ -24,6 +23,7 @@ from fasttail.config import (
 )
 from fasttail.evaluate.shots import Tally, summarize
 from fasttail.plan import View
+from fasttail.protocol import reported, settle
 from fasttail.world import World
 
 CLEAN = TrainConfig(classify=ClassifyConfig(tau=TauConfig(bias=True)))
@@ -38,12 +38,16 @@ def test_the_protocol_is_the_tables_values_whatever_the_recipe_says() -> None:
     assert settle(CLEAN, ("train", "val", "test")) == CLEAN
     classify, tau = OFFICIAL.classify, OFFICIAL.classify.tau
     assert (classify.features, classify.batchnorm, classify.keep) == ("images", "train", "best")
-    assert (classify.order, classify.lr_per) == ("official", "epoch")
+    assert (classify.order, classify.crt.lr_per, classify.lws.lr_per) == (
+        *("official", "epoch", "epoch"),
+    )
+    assert (OFFICIAL.draws, OFFICIAL.keep, OFFICIAL.optim.lr_per) == ("official", "best", "epoch")
+    assert OFFICIAL.model.batchnorm == "train"
     assert (tau.grid_max, tau.grid_step, tau.bias) == (2.0, 0.1, False)
-    assert (tau.choose_on, tau.choose_by) == ("test", "micro")
-    assert classify.ncm == NcmConfig(transform="cl2n", metric="dot")
+    assert (tau.choose_on, tau.choose_by) == ("test", "macro")
+    assert classify.ncm == NcmConfig(transform="cl2n", metric="l2")
     assert OFFICIAL.shots.empty == "zero"
-    assert OFFICIAL.classify.crt == CLEAN.classify.crt
+    assert classify.crt == CLEAN.classify.crt.model_copy(update={"lr_per": "epoch"})
 
 
 @pytest.mark.parametrize(
@@ -58,7 +62,7 @@ def test_the_reported_split_is_test_or_else_val(names: tuple[str, ...], name: st
 
 def test_rates_are_a_cosine_per_epoch_stepped_before_it() -> None:
     optim = OptimConfig(epochs=4, batch_size=8, lr=0.2, lr_batch_size=8)
-    rate = rate_of(job(optim), OFFICIAL, steps_per_epoch=3)
+    rate = rate_of(job(optim.model_copy(update={"lr_per": "epoch"})), steps_per_epoch=3)
     # torch's own scheduler, stepped as the authors do: before the epoch.
     weight = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weight], lr=0.2)
@@ -70,7 +74,7 @@ def test_rates_are_a_cosine_per_epoch_stepped_before_it() -> None:
         expected += 3 * [optimizer.param_groups[0]["lr"]]
     assert [rate(step) for step in range(12)] == pytest.approx(expected, abs=1e-12)
     assert rate(11) == pytest.approx(0)
-    clean = rate_of(job(optim), CLEAN, steps_per_epoch=3)
+    clean = rate_of(job(optim), steps_per_epoch=3)
     assert clean(0) == pytest.approx(0.2)
     assert clean(11) > 0
 
@@ -103,7 +107,7 @@ def test_the_first_of_the_best_epochs_on_val_is_kept() -> None:
     assert layer.weight.item() == 1.0
 
 
-def test_tau_is_read_off_the_reported_split_without_bias_by_micro_accuracy(
+def test_tau_is_read_off_the_reported_split_without_bias_by_the_mean_of_class_accuracies(
     make_task: Callable[..., Task],
 ) -> None:
     banks = {"train": bank(COUNTS, 1), "val": bank((30,) * 5, 2), "test": bank((90, 9, 9, 9, 9), 7)}
@@ -113,36 +117,41 @@ def test_tau_is_read_off_the_reported_split_without_bias_by_micro_accuracy(
     features_ND, labels_N = test.features_ND.double().numpy(), test.labels_N.numpy()
     weight_CD = task.joint.weight_CD.double().numpy()
     norm_C1 = np.sqrt((weight_CD**2).sum(1, keepdims=True))
-    # The authors' loop over p in np.linspace(0, 2, 21).
-    best = max(
-        np.linspace(0, 2, 21),
-        key=lambda p: np.mean((features_ND @ (weight_CD / norm_C1**p).T).argmax(1) == labels_N),
-    )
+    # The authors' loop over p in np.linspace(0, 2, 21), and what they print as "all" of each.
+    accuracy_TC = [
+        [(hits_N[labels_N == c]).mean() for c in range(5)]
+        for p in np.linspace(0, 2, 21)
+        for hits_N in [(features_ND @ (weight_CD / norm_C1**p).T).argmax(1) == labels_N]
+    ]
+    best = np.linspace(0, 2, 21)[np.mean(accuracy_TC, 1).argmax()]
+    by_images = np.average(accuracy_TC, 1, np.bincount(labels_N)).argmax()
+    assert best != np.linspace(0, 2, 21)[by_images]
     assert head.note == f"tau {best:g}"
     assert not head.bias_C.any()
     assert head.note_for("test") == f"tau {best:g}, chosen on this split, test"
     np.testing.assert_allclose(head.weight_CD, weight_CD / norm_C1**best, rtol=1e-6)
 
 
-def test_ncm_is_cl2n_with_means_that_are_not_renormalised_and_dot_over_dimensions(
+def test_ncm_is_cl2n_with_means_that_are_not_renormalised_and_the_nearest_by_l2(
     make_task: Callable[..., Task],
 ) -> None:
     task = make_task(ncm=OFFICIAL.classify.ncm)
     head, val = ncm(task), task.bank("val")
     train_ND, labels_N = task.train.features_ND.double().numpy(), task.train.labels_N.numpy()
     test_ND = val.features_ND.double().numpy()
-    # get_class_means: mean over train, centred, normalised, averaged; then forward's "cosine".
+    # Their centroids: mean over train, centred, normalised, averaged; then -|x - m|^2, which is
+    # what `main.py --test --knn` takes (`--dist_type l2`).
     mean_D = train_ND.mean(0)
     train_ND, test_ND = (
         (x - mean_D) / np.linalg.norm(x - mean_D, axis=1, keepdims=True)
         for x in (train_ND, test_ND)
     )
     means_CD = np.stack([train_ND[labels_N == c].mean(0) for c in range(5)])
-    logits_NC = test_ND @ means_CD.T / test_ND.shape[1]
-    np.testing.assert_allclose(head.logits(val.features_ND), logits_NC, atol=1e-6)
+    logits_NC = -np.square(test_ND[:, None] - means_CD).sum(2)
     np.testing.assert_array_equal(predict(head, val), logits_NC.argmax(1))
-    true_cosine = predict(ncm(make_task(ncm=NcmConfig(metric="cosine"))), val)
-    assert not np.array_equal(true_cosine, logits_NC.argmax(1))
+    for metric in ("cosine", "dot"):
+        other = predict(ncm(make_task(ncm=NcmConfig(metric=metric))), val)
+        assert not np.array_equal(other, logits_NC.argmax(1))
 
 
 def test_an_empty_shot_group_is_zero_and_all_is_micro() -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from fasttail import stages
+from fasttail import recipes, stages
 from fasttail.console import Reporter
+from fasttail.protocol import settle
 from fasttail.rundir import Run
 from fasttail.train.checkpoint import Checkpoints, load_weights, save_weights
 
@@ -69,6 +70,34 @@ def test_it_goes_on_after_the_lines_that_are_measured(
 
     with pytest.raises(SystemExit, match="other seeds"):
         measure(run_dir, monkeypatch, "--seeds", "3")
+
+
+def differing(before: Any, after: Any, key: str = "") -> set[str]:
+    """The last names of the keys whose values differ."""
+    if not isinstance(before, dict):
+        return {key} if before != after else set()
+    return {name for key in before for name in differing(before[key], after[key], key)}
+
+
+def test_every_line_changes_one_thing_of_the_line_that_it_is_compared_with() -> None:
+    every = {line.name: line for line in (*measure_protocols.LINES, *measure_protocols.STAGE1)}
+    assert len(every) == len(measure_protocols.LINES) + len(measure_protocols.STAGE1)
+    compared = [line for line in every.values() if line.against is not None]
+    assert len(compared) > 10
+    recipe = recipes.load("cifar10-lt")
+    for line in compared:
+        against = every[line.against]
+        before, after = (
+            settle(recipes.change(recipe, one.settings), ("train", "val", "test")).model_dump()
+            for one in (against, line)
+        )
+        changed = differing(before, after)
+        if line.keeps != against.keeps:
+            assert not changed, line.name
+        elif line.name == "official, all of it":
+            assert {"protocol", "order", "metric", "lr_per"} <= changed
+        else:
+            assert len(changed) == 1, (line.name, changed)
 
 
 def test_stage_1_is_trained_once_for_its_last_and_its_best_epoch(
