@@ -14,28 +14,9 @@ from fasttail.engines.base import Batch, BatchPlan, Engine, Plan
 from fasttail.engines.reference import Reference
 from fasttail.engines.source import Source
 from fasttail.errors import UserError
+from fasttail.plan import EvalEpoch, View
 
 DECODED_AT_ONCE = 512  # images
-
-
-class _EveryImage:
-    """A plan of every image as it is stored, in order."""
-
-    def __init__(self, count: int, image_hw: tuple[int, int]) -> None:
-        self._count = count
-        self.out_hw = image_hw
-        self.max_batch = min(count, DECODED_AT_ONCE)
-        self.steps = -(-count // DECODED_AT_ONCE)
-
-    def batch(self, step: int) -> BatchPlan:
-        first = step * DECODED_AT_ONCE
-        ids_B = np.arange(first, min(first + DECODED_AT_ONCE, self._count))
-        return BatchPlan(
-            ids_B=ids_B,
-            labels_B=np.zeros_like(ids_B),
-            boxes_B4=np.tile(np.array([0, 0, *self.out_hw], np.int32), (len(ids_B), 1)),
-            flips_B=np.zeros(len(ids_B), np.bool_),
-        )
 
 
 def one_size(split: Source) -> tuple[int, int] | None:
@@ -67,9 +48,10 @@ def _decode(split: Source, device: torch.device, threads: int) -> torch.Tensor:
         raise UserError(
             f'{device} has no {need_gb:.1f} GB free for the decoded split: use "--engine ffcv"'
         ) from None
+    plan = EvalEpoch(split, view=View.whole(image_hw), batch_size=DECODED_AT_ONCE)
     try:
         at = 0
-        for batch in decoder.run(_EveryImage(len(split), image_hw)):
+        for batch in decoder.run(plan):
             images_NHWC[at : at + len(batch.ids_B)] = batch.images_BHWC
             at += len(batch.ids_B)
     finally:

@@ -3,6 +3,7 @@
 `fasttail.shards` gives it; anything with these members will do.
 """
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,11 @@ RAW = 1  # pixels, RGB, row by row
 
 class Source(Protocol):
     """N samples in some container files ("parts"). Arrays may be memory-mapped."""
+
+    @property
+    def labels_N(self) -> np.ndarray:
+        """The classes' numbers [N]."""
+        ...
 
     @property
     def heights_N(self) -> np.ndarray:
@@ -67,3 +73,36 @@ class Source(Protocol):
     def where(self, i: int) -> str:
         """For messages: `train-00000.beton: sample 812 (class 40 'apple')`."""
         ...
+
+
+class InMemory:
+    """A `Source` of images in memory, each a part of its own under its name; all labels are 0."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        images: Sequence[bytes],
+        modes: Sequence[int],
+        sizes_hw: Sequence[tuple[int, int]],
+    ) -> None:
+        self._data = [np.frombuffer(image, np.uint8) for image in images]
+        self.part_paths = [Path(name) for name in names]
+        self.heights_N, self.widths_N = np.array(sizes_hw, np.int32).reshape(-1, 2).T
+        self.modes_N = np.array(modes, np.uint8)
+        self.parts_N = np.arange(len(images), dtype=np.int32)
+        self.offsets_N = np.zeros(len(images), np.int64)
+        self.sizes_N = np.array([len(image) for image in images], np.int64)
+        self.crc32_N = np.array([zlib.crc32(image) for image in images], np.uint32)
+        self.labels_N = np.zeros(len(images), np.int64)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def part_bytes(self, part: int) -> np.ndarray:
+        return self._data[part]
+
+    def bytes(self, i: int) -> np.ndarray:
+        return self._data[i]
+
+    def where(self, i: int) -> str:
+        return str(self.part_paths[i])

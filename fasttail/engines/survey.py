@@ -1,10 +1,7 @@
 """`fasttail engines`: which engines work here, shown by decoding one image with each."""
 
-import zlib
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,9 +10,9 @@ from PIL import Image
 from fasttail import engines
 from fasttail.console import Reporter
 from fasttail.engines import auto
-from fasttail.engines.base import BatchPlan
-from fasttail.engines.source import JPEG
+from fasttail.engines.source import JPEG, InMemory
 from fasttail.errors import MissingExtra, UserError
+from fasttail.plan import EvalEpoch, View
 
 SIDE = 64  # pixels
 ALLOWED = 1.5  # mean difference from the reference's pixels, of 255
@@ -31,55 +28,19 @@ class Found:
     note: str
 
 
-class OneImage:
-    """A source of one JPEG in memory, a smooth colour gradient."""
-
-    def __init__(self) -> None:
-        y, x = np.mgrid[0:SIDE, 0:SIDE] * (255 / SIDE)
-        pixels_HWC = np.stack([y, x, 255 - (x + y) / 2], axis=2).astype(np.uint8)
-        file = BytesIO()
-        Image.fromarray(pixels_HWC).save(file, "JPEG", quality=95)
-        self._bytes = np.frombuffer(file.getvalue(), np.uint8)
-        self.heights_N = self.widths_N = np.array([SIDE], np.int32)
-        self.modes_N = np.array([JPEG], np.uint8)
-        self.parts_N = np.zeros(1, np.int32)
-        self.offsets_N = np.zeros(1, np.int64)
-        self.sizes_N = np.array([self._bytes.size], np.int64)
-        self.crc32_N = np.array([zlib.crc32(self._bytes.data)], np.uint32)
-        self.part_paths: Sequence[Path] = (Path("memory"),)
-
-    def __len__(self) -> int:
-        return 1
-
-    def part_bytes(self, part: int) -> np.ndarray:
-        return self._bytes
-
-    def bytes(self, i: int) -> np.ndarray:
-        return self._bytes
-
-    def where(self, i: int) -> str:
-        return "the test image"
+def _one_image() -> InMemory:
+    """A JPEG of a smooth colour gradient."""
+    y, x = np.mgrid[0:SIDE, 0:SIDE] * (255 / SIDE)
+    pixels_HWC = np.stack([y, x, 255 - (x + y) / 2], axis=2).astype(np.uint8)
+    file = BytesIO()
+    Image.fromarray(pixels_HWC).save(file, "JPEG", quality=95)
+    return InMemory(["the test image"], [file.getvalue()], [JPEG], [(SIDE, SIDE)])
 
 
-class OneBatch:
-    """A plan of that image, as it is."""
-
-    steps = max_batch = 1
-    out_hw = (SIDE, SIDE)
-
-    def batch(self, step: int) -> BatchPlan:
-        return BatchPlan(
-            ids_B=np.zeros(1, np.int64),
-            labels_B=np.zeros(1, np.int64),
-            boxes_B4=np.array([[0, 0, SIDE, SIDE]], np.int32),
-            flips_B=np.zeros(1, np.bool_),
-        )
-
-
-def _decoded(name: str, source: OneImage, device: torch.device) -> torch.Tensor:
+def _decoded(name: str, source: InMemory, device: torch.device) -> torch.Tensor:
     engine = engines.make(name, source, device=device, threads=1)
     try:
-        (batch,) = engine.run(OneBatch())
+        (batch,) = engine.run(EvalEpoch(source, view=View.whole(SIDE), batch_size=1))
         return batch.images_BHWC.cpu().float()
     finally:
         engine.close()
@@ -99,7 +60,7 @@ def _note(name: str, device: torch.device) -> str:
 
 def survey(device: torch.device) -> list[Found]:
     """Decodes an image with every engine. None is left out, and none stops the others."""
-    source = OneImage()
+    source = _one_image()
     expected = _decoded("reference", source, torch.device("cpu"))
     found = []
     for name in engines.ENGINES:

@@ -72,6 +72,7 @@ class About(BaseModel):
     def of(run: Run, shards: Shards, head: Head) -> "About":
         """The description of a run's head."""
         view = eval_view(run.config.data)
+        px = run.config.data.px
         made = shards.meta.made
         return About(
             written_by=f"fasttail {fasttail.__version__}",
@@ -81,8 +82,8 @@ class About(BaseModel):
             note=head.note_for(""),
             outputs="scores" if head.method in WITHOUT_PROBABILITIES else "logits",
             class_names=run.class_names,
-            input=f"float32 RGB [batch, 3, {view.out_px}, {view.out_px}], values in 0..1",
-            px=view.out_px,
+            input=f"float32 RGB [batch, 3, {px}, {px}], values in 0..1",
+            px=px,
             view="whole" if view.kind == "whole" else "center",
             resize_px=view.resize_px,
             mean=shards.meta.mean,

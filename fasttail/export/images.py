@@ -16,17 +16,16 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
-from zlib import crc32
 
-import numpy as np
 import torch
 
 from fasttail import engines
 from fasttail.datasets.base import FileImages
 from fasttail.datasets.folder import image_files
 from fasttail.engines import ffcv
-from fasttail.engines.base import Batch, BatchPlan
-from fasttail.plan import View
+from fasttail.engines.base import Batch
+from fasttail.engines.source import InMemory
+from fasttail.plan import EvalEpoch, View
 from fasttail.shards.image import BIG_PIXELS, Big, Rule, Stored, prepare
 from fasttail.shards.jpeg import BadImage
 
@@ -114,57 +113,18 @@ def read(path: str, rule: Rule, big: Big) -> Photo:
 
 def decode(photos: Sequence[Photo], view: View, threads: int) -> Batch | None:
     """The view of those that are images, in host memory; labels are all 0."""
-    stored = [photo for photo in photos if photo.stored is not None]
-    if not stored:
+    good = [(photo.path, photo.stored) for photo in photos if photo.stored is not None]
+    if not good:
         return None
-    source = PhotoSource(stored)
+    paths, stored = zip(*good, strict=True)
+    source = InMemory(
+        paths,
+        [image.data for image in stored],
+        [image.mode for image in stored],
+        [(image.height, image.width) for image in stored],
+    )
     host = torch.device("cpu")
     name = "ffcv" if ffcv.available() else "reference"
     with closing(engines.make(name, source, device=host, threads=threads)) as engine:
-        (batch,) = engine.run(_One(source, view))
+        (batch,) = engine.run(EvalEpoch(source, view=view, batch_size=len(source)))
     return batch
-
-
-class PhotoSource:
-    """Files in memory as an engine's `Source`: each is a part of its own."""
-
-    def __init__(self, photos: Sequence[Photo]) -> None:
-        stored = [photo.stored for photo in photos if photo.stored is not None]
-        self._data = [np.frombuffer(image.data, np.uint8) for image in stored]
-        self.part_paths = [Path(photo.path) for photo in photos]
-        self.heights_N = np.array([image.height for image in stored], np.int32)
-        self.widths_N = np.array([image.width for image in stored], np.int32)
-        self.modes_N = np.array([image.mode for image in stored], np.uint8)
-        self.parts_N = np.arange(len(stored), dtype=np.int32)
-        self.offsets_N = np.zeros(len(stored), np.int64)
-        self.sizes_N = np.array([len(image.data) for image in stored], np.int64)
-        self.crc32_N = np.array([crc32(image.data) for image in stored], np.uint32)
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def part_bytes(self, part: int) -> np.ndarray:
-        return self._data[part]
-
-    def bytes(self, i: int) -> np.ndarray:
-        return self._data[i]
-
-    def where(self, i: int) -> str:
-        return str(self.part_paths[i])
-
-
-class _One:
-    """The plan of one batch: every image once, by the evaluation's fixed view."""
-
-    steps = 1
-
-    def __init__(self, source: PhotoSource, view: View) -> None:
-        self.out_hw = view.out_hw
-        self.max_batch = len(source)
-        # A fixed view draws nothing: no seed and no epoch change it.
-        self._boxes_B4 = view.at(seed=0, epoch=0).boxes(0, source.heights_N, source.widths_N)
-
-    def batch(self, step: int) -> BatchPlan:
-        ids_B = np.arange(self.max_batch)
-        flips_B = np.zeros(self.max_batch, np.bool_)
-        return BatchPlan(ids_B, np.zeros_like(ids_B), self._boxes_B4, flips_B)

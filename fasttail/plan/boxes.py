@@ -68,17 +68,17 @@ def random_resized_crops(
 
 
 @kernel
-def random_crops(first, key, side, padding, heights_B, widths_B, boxes_B4):
-    """Squares of `side` pixels, uniform over the image with `padding` pixels of black around it:
-    top and left may be negative. An image too small even so is centred in its square."""
+def random_crops(first, key, out_h, out_w, padding, heights_B, widths_B, boxes_B4):
+    """Boxes of `out_h` x `out_w` pixels, uniform over the image with `padding` pixels of black
+    around it: top and left may be negative. An image too small even so is centred in its box."""
     for b in range(len(heights_B)):
         w0, w1, _, _ = words(key, first + b, 0)
-        spare_h = np.int64(heights_B[b]) + 2 * padding - side
-        spare_w = np.int64(widths_B[b]) + 2 * padding - side
+        spare_h = np.int64(heights_B[b]) + 2 * padding - out_h
+        spare_w = np.int64(widths_B[b]) + 2 * padding - out_w
         boxes_B4[b, 0] = (below(w0, spare_h + 1) if spare_h >= 0 else spare_h // 2) - padding
         boxes_B4[b, 1] = (below(w1, spare_w + 1) if spare_w >= 0 else spare_w // 2) - padding
-        boxes_B4[b, 2] = side
-        boxes_B4[b, 3] = side
+        boxes_B4[b, 2] = out_h
+        boxes_B4[b, 3] = out_w
 
 
 @kernel
@@ -89,18 +89,22 @@ def flips(first, key, probability, flips_B):
         flips_B[b] = unit(w0) < probability
 
 
-def center(heights_B: np.ndarray, widths_B: np.ndarray, out_px: int, resize_px: int) -> np.ndarray:
-    """Shorter side to `resize_px`, then the middle `out_px` x `out_px`: as one square box of the
-    stored image, int32 [B, 4], out_px / resize_px of its shorter side.
+def center(
+    heights_B: np.ndarray, widths_B: np.ndarray, out_hw: tuple[int, int], resize_px: int
+) -> np.ndarray:
+    """Shorter side to `resize_px`, then the middle `out_hw`: as one box of the stored image, int32
+    [B, 4], whose sides are out_hw / resize_px of the image's shorter side.
 
     torchvision rounds twice (the longer side after resizing, then the crop's corner), and here the
     box is whole pixels: each edge lies within one pixel of the output, plus one stored pixel, of
     where theirs is (`tests/plan/test_boxes.py`).
     """
     heights_B, widths_B = heights_B.astype(np.int64), widths_B.astype(np.int64)
-    side_B = (2 * np.minimum(heights_B, widths_B) * out_px + resize_px) // (2 * resize_px)
-    side_B = np.maximum(side_B, 1)
-    boxes = [(heights_B - side_B) // 2, (widths_B - side_B) // 2, side_B, side_B]
+    short_B = np.minimum(heights_B, widths_B)
+    box_h_B, box_w_B = (
+        np.maximum((2 * short_B * out_px + resize_px) // (2 * resize_px), 1) for out_px in out_hw
+    )
+    boxes = [(heights_B - box_h_B) // 2, (widths_B - box_w_B) // 2, box_h_B, box_w_B]
     return np.stack(boxes, axis=1).astype(np.int32)
 
 

@@ -37,14 +37,21 @@ class PlannedTable(ClassTable, Protocol):
     def class_names(self) -> tuple[str, ...]: ...
 
 
-class PlannedSplit(PlannedTable, Layout, Protocol):
-    """What a plan has to know of a split. `sizes_N` matters for an order by pages only."""
+class Images(Protocol):
+    """What a view in order has to know: N labels, and stored heights and widths in pixels."""
+
+    @property
+    def labels_N(self) -> np.ndarray: ...
 
     @property
     def heights_N(self) -> np.ndarray: ...
 
     @property
     def widths_N(self) -> np.ndarray: ...
+
+
+class PlannedSplit(PlannedTable, Layout, Images, Protocol):
+    """What a plan has to know of a split. `sizes_N` matters for an order by pages only."""
 
 
 class OrderEpoch:
@@ -162,7 +169,7 @@ class EvalEpoch:
 
     def __init__(
         self,
-        split: PlannedSplit,
+        split: Images,
         *,
         view: View,
         batch_size: int,

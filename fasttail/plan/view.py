@@ -13,19 +13,20 @@ from fasttail.plan.jitter import jitters, ranges
 from fasttail.plan.random import key
 
 Strengths = tuple[float, float, float, float]  # brightness, contrast, saturation, hue
+Size = int | tuple[int, int]  # of the output in pixels: of a square, or height and width
 _MAX_RATIO = 50.0
 
 
 @dataclass(frozen=True)
 class View:
-    """Made by `random_resized_crop`, `random_crop`, `center` or `whole`. Sizes are in pixels, and
-    every output is a square of `out_px`.
+    """Made by `random_resized_crop`, `random_crop`, `center` or `whole`. Sizes are in pixels;
+    `out_px` is the side of a square, or height and width.
 
     A view that makes no sense raises `UserError`.
     """
 
     kind: Literal["random_resized_crop", "random_crop", "center", "whole"]
-    out_px: int
+    out_hw: tuple[int, int]
     scale: tuple[float, float] = (1.0, 1.0)
     ratio: tuple[float, float] = (1.0, 1.0)
     padding: int = 0
@@ -35,7 +36,7 @@ class View:
 
     @staticmethod
     def random_resized_crop(
-        out_px: int,
+        out_px: Size,
         scale: tuple[float, float],
         ratio: tuple[float, float],
         flip_p: float,
@@ -43,32 +44,37 @@ class View:
     ) -> "View":
         """A part of the image, `scale` of its area (0..1), `ratio` wide to high, resized."""
         return View(
-            "random_resized_crop", out_px, scale=scale, ratio=ratio, flip_p=flip_p, jitter=jitter
+            "random_resized_crop",
+            _hw(out_px),
+            scale=scale,
+            ratio=ratio,
+            flip_p=flip_p,
+            jitter=jitter,
         )
 
     @staticmethod
     def random_crop(
-        out_px: int, padding: int, flip_p: float, jitter: Strengths | None = None
+        out_px: Size, padding: int, flip_p: float, jitter: Strengths | None = None
     ) -> "View":
-        """A square of the image with `padding` black pixels around it, not resized."""
-        return View("random_crop", out_px, padding=padding, flip_p=flip_p, jitter=jitter)
+        """A part of the image with `padding` black pixels around it, not resized."""
+        return View("random_crop", _hw(out_px), padding=padding, flip_p=flip_p, jitter=jitter)
 
     @staticmethod
-    def center(out_px: int, resize_px: int) -> "View":
+    def center(out_px: Size, resize_px: int) -> "View":
         """The middle of the image, as if its shorter side had been resized to `resize_px`."""
-        return View("center", out_px, resize_px=resize_px)
+        return View("center", _hw(out_px), resize_px=resize_px)
 
     @staticmethod
-    def whole(out_px: int) -> "View":
+    def whole(out_px: Size) -> "View":
         """The whole image, resized, its proportions not kept."""
-        return View("whole", out_px)
+        return View("whole", _hw(out_px))
 
     def __post_init__(self) -> None:
         def need(fine: bool, what: str) -> None:
             if not fine:
                 raise UserError(f"view {self.kind!r}: {what}")
 
-        need(self.out_px >= 1, f"out_px is {self.out_px}, must be 1 or more")
+        need(min(self.out_hw) >= 1, f"out_px is {self.out_hw}, must be 1 or more")
         need(0 <= self.flip_p <= 1, f"flip_p is {self.flip_p}, must be 0 to 1")
         need(self.padding >= 0, f"padding is {self.padding}, must be 0 or more")
         lo, hi = self.scale
@@ -80,8 +86,8 @@ class View:
         )
         if self.kind == "center":
             need(
-                self.resize_px >= self.out_px,
-                f"resize_px is {self.resize_px}, must be out_px ({self.out_px}) or more",
+                self.resize_px >= max(self.out_hw),
+                f"resize_px is {self.resize_px}, must be out_px {self.out_hw} or more",
             )
         if self.jitter is not None:
             need(
@@ -92,15 +98,15 @@ class View:
                 "hue 0 to 0.5",
             )
 
-    @property
-    def out_hw(self) -> tuple[int, int]:
-        return self.out_px, self.out_px
-
     def at(self, seed: int, epoch: int) -> "Draw":
         """What this view draws in one epoch."""
         return Draw(
             self, key("box", seed, epoch), key("flip", seed, epoch), key("jitter", seed, epoch)
         )
+
+
+def _hw(out_px: Size) -> tuple[int, int]:
+    return (out_px, out_px) if isinstance(out_px, int) else out_px
 
 
 @dataclass(frozen=True)
@@ -118,13 +124,13 @@ class Draw:
         images of these heights and widths, int32 [B]."""
         view = self.view
         if view.kind == "center":
-            return boxes.center(heights_B, widths_B, view.out_px, view.resize_px)
+            return boxes.center(heights_B, widths_B, view.out_hw, view.resize_px)
         if view.kind == "whole":
             return boxes.whole(heights_B, widths_B)
         boxes_B4 = np.empty((len(heights_B), 4), dtype=np.int32)
         sizes = heights_B, widths_B, boxes_B4
         if view.kind == "random_crop":
-            boxes.random_crops(first, self.box_key, view.out_px, view.padding, *sizes)
+            boxes.random_crops(first, self.box_key, *view.out_hw, view.padding, *sizes)
         else:
             scale_lo, scale_hi = map(float, view.scale)
             ratio_lo, ratio_hi = map(math.log, view.ratio)

@@ -19,6 +19,7 @@ class StoredSplit:
 
     path: Path
     samples: Sequence[bytes | np.ndarray]
+    labels_N: np.ndarray = field(init=False)
     heights_N: np.ndarray = field(init=False)
     widths_N: np.ndarray = field(init=False)
     modes_N: np.ndarray = field(init=False)
@@ -39,6 +40,7 @@ class StoredSplit:
             sample.tobytes() if isinstance(sample, np.ndarray) else sample
             for sample in self.samples
         ]
+        self.labels_N = np.zeros(len(stored), np.int64)
         self.heights_N, self.widths_N = np.array(shapes, np.int32).T
         self.modes_N = np.array(raw, np.uint8)
         self.parts_N = np.zeros(len(stored), np.int32)

@@ -110,7 +110,7 @@ def test_the_description_has_what_a_user_of_the_file_needs(blob_run: Run, tmp_pa
     assert about.note.startswith("tau ")
     assert "chosen on val" in about.note
     assert {row["split"] for row in about.accuracy} == {"val", "test"}
-    assert about.eval_view().out_px == 32
+    assert about.eval_view().out_hw == (32, 32)
     assert about.files.rule().exif == "ignore"
     assert about.outputs == "logits"
 

@@ -170,6 +170,17 @@ def test_the_whole_view_is_the_whole_image():
     assert boxes_of(View.whole(64), 10, 20, 2).tolist() == [[0, 0, 10, 20]] * 2
 
 
+def test_height_and_width_may_differ():
+    assert View.center((100, 200), 200).out_hw == (100, 200)
+    assert boxes_of(View.center((100, 200), 200), 400, 600, 1)[0].tolist() == [100, 100, 200, 400]
+    with pytest.raises(UserError, match="resize_px"):
+        View.center((100, 200), 150)
+    boxes_B4 = boxes_of(View.random_crop((20, 30), padding=2, flip_p=0), 32, 40, 2000)
+    assert (boxes_B4[:, 2:] == (20, 30)).all()
+    assert boxes_B4[:, :2].min(0).tolist() == [-2, -2]
+    assert boxes_B4[:, :2].max(0).tolist() == [32 + 2 - 20, 40 + 2 - 30]
+
+
 def test_jitter_has_torchvisions_distribution():
     strengths, count = (0.4, 0.3, 1.5, 0.1), 20_000
     jitter = View.random_crop(32, 4, 0.5, strengths).at(0, 0).jitters(0, count)
