@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/fasttail demo
 
 test: $(VENV)/.installed
-	$(BIN)/pytest -q $(PYTEST_ARGS)
+	$(BIN)/pytest -q -n auto $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

@@ -6,6 +6,7 @@ import os
 # before torch is imported, and inherited by the processes that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,9 @@ from fasttail.datasets.base import ArrayImages, Index, SplitIndex
 # How long an example takes is the machine's matter: the first one compiles, others wait their turn.
 settings.register_profile("fasttail", deadline=None)
 settings.load_profile("fasttail")
+
+# A suite started in the background inherits that Ctrl-C is ignored; so would its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 COUNTS = (40, 20, 10, 5, 3)
 

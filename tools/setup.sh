@@ -18,8 +18,9 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 # A compiler and the headers of libjpeg-turbo are for fasttail's own decoder; pkg-config, OpenCV and
 # TurboJPEG for building ffcv.
 needed="build-essential pkg-config libjpeg-dev libopencv-dev libturbojpeg0-dev"
-# For the tests: shellcheck reads the shell scripts, iproute2 makes two hosts out of one.
-case ",$EXTRAS," in *,dev,*) needed="$needed shellcheck iproute2" ;; esac
+# For the tests: shellcheck reads the shell scripts, iproute2 makes two hosts out of one, chromium looks
+# at the pages.
+case ",$EXTRAS," in *,dev,*) needed="$needed shellcheck iproute2 chromium" ;; esac
 # Python's headers and venv come with an interpreter that is not the distribution's.
 if [ "$(command -v "$PYTHON")" = "/usr/bin/$(basename "$PYTHON")" ]; then
     version=$("$PYTHON" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')

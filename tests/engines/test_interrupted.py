@@ -48,7 +48,7 @@ engine = engines.make(name, split, device=torch.device("cpu"), threads=2)
 expected = [batch.images_BHWC.clone() for batch in engine.run(plan)]
 random.seed(seed)
 interrupted = 0
-signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGINT))
+signal.signal(signal.SIGALRM, signal.default_int_handler)
 for _ in range(rounds):
     batches = engine.run(plan)
     if name == "dali":
