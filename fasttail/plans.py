@@ -1,12 +1,16 @@
-"""From the configuration to plans: the views of images, and the epochs of a training."""
+"""From the configuration to plans: the views of images, the epochs of a training, and what loads
+them."""
 
 from collections.abc import Callable
 
+from fasttail.compute import Compute
 from fasttail.config import DataConfig, OptimConfig, TrainConfig
+from fasttail.engines.kept import Kept
+from fasttail.loader import PlannedLoader, Plans
 from fasttail.plan import EvalEpoch, TrainEpoch, View, samplers
 from fasttail.plan.locality import Pages
 from fasttail.plan.official import draws as official_draws
-from fasttail.shards import Split
+from fasttail.shards import Shards, Split
 from fasttail.world import World
 
 
@@ -97,3 +101,10 @@ def eval_epoch(config: TrainConfig, split: Split, world: World) -> EvalEpoch:
         rank=world.rank,
         world_size=world.size,
     )
+
+
+def planned_loader(
+    shards: Shards, split: Split, plans: Plans, engines: Kept, compute: Compute
+) -> PlannedLoader:
+    """Images, labels and ids of a split as the plans say, in the type that is computed with."""
+    return PlannedLoader(engines.of(split), plans, meta=shards.meta, dtype=compute.dtype)

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -129,20 +128,17 @@ def test_a_run_stopped_at_any_step_and_resumed_ends_with_the_same_bits(
     every_step = (*SMALL, "compute.checkpoint_every_min=1e-9", "optim.epochs=2")
     whole = stages.train(options(blob_shards, "runs/whole", settings=every_step), quiet)
 
-    timed, seen = rep._timed, 0
+    take_step = rep.Step.__call__
 
-    def stops(batches: Iterator) -> Iterator:
-        nonlocal seen
-        for item in timed(batches):
-            if seen == stop_at:
-                raise Stopped
-            seen += 1
-            yield item
+    def stops(*given: object, step: int, **named: object) -> object:
+        if step == stop_at:
+            raise Stopped
+        return take_step(*given, step=step, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rep, "_timed", stops)
+    monkeypatch.setattr(rep.Step, "__call__", stops)
     with pytest.raises(Stopped):
         stages.train(options(blob_shards, "runs/cut", settings=every_step), quiet)
-    monkeypatch.setattr(rep, "_timed", timed)
+    monkeypatch.setattr(rep.Step, "__call__", take_step)
     assert not (Path("runs/cut") / "model.safetensors").exists()
     cut = stages.train(options(blob_shards, "runs/cut", settings=(), resume=True), quiet)
     expected, got = weights(whole.dir), weights(cut.dir)

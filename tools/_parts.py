@@ -17,17 +17,17 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 
-from fasttail import engines
+from fasttail import engines, loader
 from fasttail.engines.base import Batch, Engine, Plan
 from fasttail.models import Recognizer
-from fasttail.train import checkpoint, log, rep, step
+from fasttail.train import checkpoint, log, rep
 
 INSIDE = ("forward", "loss", "backward", "optimizer")
 IMAGES, LOOP = "plan and images", "the loop itself"
 OUTSIDE = (IMAGES, "augment", "log", "checkpoint", LOOP)
 # Whose attribute, by which name: where the loop looks the part up.
 DOORS: tuple[tuple[str, Any, str], ...] = (
-    ("augment", step, "augment"),
+    ("augment", loader, "augmented"),
     ("forward", Recognizer, "forward"),
     ("loss", F, "cross_entropy"),
     ("backward", torch.Tensor, "backward"),

@@ -30,9 +30,9 @@ from fasttail.compute import Compute, wait_for_all
 from fasttail.config import TrainConfig
 from fasttail.console import Reporter
 from fasttail.engines.kept import Kept
-from fasttail.evaluate.images import eval_images
 from fasttail.models import Recognizer
 from fasttail.plan import View
+from fasttail.plans import planned_loader
 from fasttail.rundir import write_json
 from fasttail.shards import Shards, Split
 from fasttail.world import World
@@ -120,14 +120,15 @@ def _run(
     first_byte, row_bytes = int(whole.offset), int(whole.strides[0])  # type: ignore[attr-defined]
     written: list[int] = []
     synced_s = time.monotonic()
+    loader = planned_loader(work.shards, split, lambda _: plan, work.engines, compute)
     with (
         (making / "rows.npy").open("rb+") as bank,
         (making / f"done-{work.world.rank:04d}.txt").open("ab") as done,
-        closing(eval_images(work.shards, split, plan, work.engines, compute)) as batches,
+        closing(iter(loader)) as batches,
         work.reporter.progress(f"features of {split.name}", plan.steps) as bar,
     ):
         done.write(b"\n")  # ends a line that a kill cut short
-        for block, (images, _) in zip(chosen, batches, strict=True):
+        for block, (images, *_) in zip(chosen, batches, strict=True):
             with compute.autocast():
                 features_BD = model.backbone(images)
             rows = blocks.rows(block)

@@ -16,7 +16,7 @@ from fasttail.compute import share_buffers
 from fasttail.evaluate.score import score
 from fasttail.models import Recognizer
 from fasttail.models.recognizer import Backbone
-from fasttail.plans import train_view
+from fasttail.plans import planned_loader, train_view
 from fasttail.train.step import Step
 
 
@@ -35,8 +35,6 @@ def fit_on_images(job: Job, work: Work) -> Fitted:
         config=config.compute,
         compute=compute,
         world=world,
-        mean=work.shards.meta.mean,
-        std=work.shards.meta.std,
         seed=config.seed,
     )
     epoch_plan = epochs_of(job, config, split, train_view(config.data), world)
@@ -56,13 +54,13 @@ def fit_on_images(job: Job, work: Work) -> Fitted:
         return float(tally.correct_C.sum() / tally.images_C.sum())
 
     best = BestEpoch(model, config, val_accuracy if "val" in work.shards.split_names else None)
-    engine = work.engines.of(split)
+    loader = planned_loader(work.shards, split, epoch_plan, work.engines, compute)
     with work.reporter.progress(f"{job.what} on images", job.optim.epochs * steps) as bar:
         for epoch in range(job.optim.epochs):
             _set_modes(model, job, config.classify.batchnorm)
-            with closing(engine.run(epoch_plan(epoch))) as batches:
-                for step, batch in enumerate(batches, epoch * steps):
-                    step_by(batch, job.loss, lr=rate(step), step=step)
+            with closing(iter(loader)) as batches:
+                for step, (images, labels, _) in enumerate(batches, epoch * steps):
+                    step_by(images, labels, job.loss, lr=rate(step), step=step)
                     bar.advance()
             share_buffers(model, world)
             best.look(epoch)

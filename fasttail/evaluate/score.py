@@ -7,10 +7,9 @@ import torch
 from fasttail.compute import Compute, add_up
 from fasttail.config import TrainConfig
 from fasttail.engines.kept import Kept
-from fasttail.evaluate.images import eval_images
 from fasttail.evaluate.shots import Tally
 from fasttail.models import Recognizer
-from fasttail.plans import eval_epoch
+from fasttail.plans import eval_epoch, planned_loader
 from fasttail.shards import Shards
 from fasttail.world import World
 
@@ -34,9 +33,9 @@ def score(
     split = shards.split(split_name)
     plan = eval_epoch(config, split, world)
     counts_2C = torch.zeros(2, len(shards.class_names), dtype=torch.int64, device=compute.device)
-    with closing(eval_images(shards, split, plan, engines, compute)) as batches:
-        for images, batch in batches:
-            labels_B = batch.labels_B.to(compute.device)
+    loader = planned_loader(shards, split, lambda _: plan, engines, compute)
+    with closing(iter(loader)) as batches:
+        for images, labels_B, _ in batches:
             with compute.autocast():
                 right_B = model(images).argmax(1) == labels_B
             counts_2C[0].scatter_add_(0, labels_B, right_B.long())

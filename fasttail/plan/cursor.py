@@ -22,9 +22,11 @@ class Cursor:
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration begins this epoch; a loaded state of it keeps its step."""
-        if self._next[0] != epoch:
-            self._next = (epoch, 0)
-        self.epoch, self.step = self._next
+        self.seek(epoch, self._next[1] if self._next[0] == epoch else 0)
+
+    def seek(self, epoch: int, step: int) -> None:
+        """The next iteration begins with this step of this epoch."""
+        self.epoch, self.step = self._next = (epoch, step)
         self._begun = epoch
 
     def begin(self) -> tuple[int, int]:
@@ -54,6 +56,4 @@ class Cursor:
                     f"the state is of {name} {value!r}, but this is of {settings.get(name)!r}: "
                     "load it with the data and settings that it was saved with"
                 )
-        self._next = (state["epoch"], state["step"])
-        self.epoch, self.step = self._next
-        self._begun = self.epoch
+        self.seek(state["epoch"], state["step"])

@@ -24,7 +24,7 @@ class LabelTable:
     """N labels of C classes as a class-index table. Errors as in `order`."""
 
     def __init__(self, labels: Any) -> None:
-        labels_N = _checked(labels)
+        labels_N = class_numbers(labels)
         self.labels_N = plain(labels_N)
         self.num_classes = int(labels_N.max()) + 1
         indptr_C1, samples_N = group_by_class(labels_N, self.num_classes)
@@ -100,7 +100,9 @@ class order:
         return len(self.table.labels_N) // self.batch_size
 
 
-def _checked(labels: Any) -> np.ndarray:
+def class_numbers(labels: Any, num_classes: int | None = None) -> np.ndarray:
+    """Labels from NumPy, torch or a list as int64 [N]. `UserError` if they are no class numbers; or
+    if they leave a class out, unless the number of classes is given."""
     labels_N = np.asarray(labels.cpu() if hasattr(labels, "cpu") else labels)
     if labels_N.ndim != 1 or len(labels_N) == 0:
         raise UserError(
@@ -119,6 +121,14 @@ def _checked(labels: Any) -> np.ndarray:
             f"label {labels_N[at]} of sample {at} is negative: classes are numbered from 0; "
             "leave out samples that have no class"
         )
+    if num_classes is not None:
+        if labels_N.max() >= num_classes:
+            at = int(np.argmax(labels_N))
+            raise UserError(
+                f"label {labels_N[at]} of sample {at} is none of the {num_classes} classes that "
+                f"there are in training, 0 to {num_classes - 1}"
+            )
+        return labels_N
     # N samples can't fill more than N classes: beyond, there is no need to count.
     counts_C = np.bincount(np.minimum(labels_N, len(labels_N)))
     empty = np.flatnonzero(counts_C == 0)

@@ -1,13 +1,12 @@
 """Stage 1: a backbone and a joint classifier, with one of the samplers (Kang et al. 2020, sec. 3).
 
-    plan(seed, epoch) -> engine -> Step: augment, forward, backward, update
+    plan(seed, epoch) -> loader -> Step: forward, backward, update
 
 The whole state is (weights, optimizer, loss scaler, epoch, step): a run that was killed and resumed
 goes on bit for bit as if nothing had happened, since every random choice is in the plan.
 """
 
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 
@@ -17,12 +16,11 @@ from fasttail import models
 from fasttail.compute import Compute, share_buffers, wait_for_all
 from fasttail.config import TrainConfig
 from fasttail.console import Reporter
-from fasttail.engines.base import Batch
 from fasttail.engines.kept import Kept
 from fasttail.errors import UserError
 from fasttail.evaluate.score import score
 from fasttail.evaluate.shots import summarize
-from fasttail.plans import stage1_epochs
+from fasttail.plans import planned_loader, stage1_epochs
 from fasttail.protocol import settle
 from fasttail.rundir import Run, provenance
 from fasttail.shards import Shards
@@ -81,8 +79,6 @@ def train(
         config=config.compute,
         compute=compute,
         world=world,
-        mean=shards.meta.mean,
-        std=shards.meta.std,
         seed=config.seed,
     )
     loss_at = loss_for_epoch(
@@ -122,7 +118,8 @@ def train(
     meter = Meter()
     save_every_s = 60 * config.compute.checkpoint_every_min
     saved_s = said_s = time.monotonic()
-    engine = engines.of(split)
+    loader = planned_loader(shards, split, epoch_plan, engines, compute)
+    loader.seek(position.epoch, position.step)
     with (
         RunLog(
             run.log_path,
@@ -141,15 +138,14 @@ def train(
             model.train()
             loss_of = loss_at(epoch / optim.epochs)
             start = position.step if epoch == position.epoch else 0
-            plan = epoch_plan(epoch)
             meter.start()
-            with closing(engine.run(plan, start)) as batches:
-                for step, (batch, wait_s) in enumerate(_timed(batches), start):
+            with closing(iter(loader)) as batches:
+                for step, (images_BCHW, labels_B, ids_B) in enumerate(batches, start):
                     global_step = epoch * steps_per_epoch + step
                     lr = learning_rate(global_step, steps_per_epoch, optim)
-                    loss = train_step(batch, loss_of, lr=lr, step=global_step)
+                    loss = train_step(images_BCHW, labels_B, loss_of, lr=lr, step=global_step)
 
-                    meter.add(loss, batch.ids_B, wait_s)
+                    meter.add(loss, ids_B, loader.wait_s)
                     look = len(meter) == config.compute.log_every or step + 1 == steps_per_epoch
                     if look:
                         values = meter.read(global_step)
@@ -246,16 +242,6 @@ def _is_finite(model: models.Recognizer) -> bool:
 
 def _is_kept(epoch: int, keep_every: int) -> bool:
     return keep_every > 0 and epoch % keep_every == 0
-
-
-def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
-    """Each batch with the seconds that were spent waiting for it."""
-    while True:
-        asked_s = time.perf_counter()
-        batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch, time.perf_counter() - asked_s
 
 
 def _note(epoch: int, epochs: int, values: dict[str, float], world: World) -> str:

@@ -1,6 +1,6 @@
 """One training step, the same for every engine and every training that sees images:
 
-uint8 batch -> augment -> forward, loss, backward (in parts, where memory is short) -> update
+images -> forward, loss, backward (in parts, where memory is short) -> update
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +14,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fasttail.compute import Compute
 from fasttail.config import ComputeConfig, OptimConfig
-from fasttail.engines.augment import augment
-from fasttail.engines.base import Batch
 from fasttail.errors import UserError
 from fasttail.models import Recognizer
 from fasttail.plan.random import key
@@ -27,8 +25,8 @@ LossOfBatch = Callable[[Tensor, Tensor], Tensor]
 class Step:
     """Trains a model a batch at a time; holds the optimizer, the loss scaler, DDP and compilation.
 
-    What has no gradients (`Recognizer.freeze_all_but`) is left alone. `mean` and `std` are of
-    pixels scaled to 0..1. Nothing here waits for the device.
+    What has no gradients (`Recognizer.freeze_all_but`) is left alone. Nothing here waits for the
+    device.
     """
 
     def __init__(
@@ -39,8 +37,6 @@ class Step:
         config: ComputeConfig,
         compute: Compute,
         world: World,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
         seed: int,
     ) -> None:
         if config.sync_batchnorm:
@@ -49,7 +45,6 @@ class Step:
             nn.SyncBatchNorm.convert_sync_batchnorm(model)
         compute.place(model)
         self._compute = compute
-        self._mean, self._std = mean, std
         self._seed = seed
         self._rank = world.rank
         self._parts = optim.accumulate
@@ -70,18 +65,23 @@ class Step:
         self._network = _distributed(model, compute, world)
         self._forward = _compiled(self._network, config, compute)
 
-    def __call__(self, batch: Batch, loss_of: LossOfBatch, *, lr: float, step: int) -> Tensor:
-        """Updates the weights by one batch with learning rate `lr`. `step` counts over the whole
-        training. Returns the batch's mean loss, a scalar that is still on the device."""
+    def __call__(
+        self,
+        images_BCHW: Tensor,
+        labels_B: Tensor,
+        loss_of: LossOfBatch,
+        *,
+        lr: float,
+        step: int,
+    ) -> Tensor:
+        """Updates the weights by one batch, as a loader gives it, with learning rate `lr`. `step`
+        counts over the whole training. Returns the batch's mean loss, a scalar that is still on the
+        device."""
         # Dropout's only state is the step: a resumed run drops what it would have dropped.
         self._dropout.manual_seed(int(key("step", self._seed, self._rank, step)))
         for group in self._optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
         compute = self._compute
-        images_BCHW = augment(
-            batch, mean=self._mean, std=self._std, dtype=compute.dtype, device=compute.device
-        )
-        labels_B = batch.labels_B.to(compute.device, non_blocking=True)
         total = torch.zeros((), device=compute.device)
         parts = list(zip(images_BCHW.chunk(self._parts), labels_B.chunk(self._parts), strict=True))
         for number, (part_BCHW, part_labels_B) in enumerate(parts, start=1):

@@ -2,7 +2,6 @@
 
 import errno
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -111,19 +110,17 @@ def test_a_job_that_torchrun_starts_again_goes_on_by_itself(
         stages.train(options(blob_shards, "cut", protocol="official"), QUIET)
     monkeypatch.setattr(rep, "score", real_score)
 
-    started = []
-    timed = rep._timed
+    steps = []
+    take_step = rep.Step.__call__
 
-    def counted(batches: Iterator) -> Iterator:
-        started.append(0)
-        for item in timed(batches):
-            started[-1] += 1
-            yield item
+    def counted(*given: object, step: int, **named: object) -> object:
+        steps.append(step)
+        return take_step(*given, step=step, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rep, "_timed", counted)
+    monkeypatch.setattr(rep.Step, "__call__", counted)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     cut = stages.train(options(blob_shards, "cut", protocol="official"), QUIET)
-    assert started == ([0, 9] if during_val else [9, 9])
+    assert steps == list(range(27 if during_val else 18, 36))
     assert same(whole.model_path, cut.model_path)
     assert [line["kind"] for line in log(cut.dir)].count("start") == 2
     with pytest.raises(UserError, match="begun with another configuration"):
