@@ -1,5 +1,6 @@
 """`fasttail engines`: which engines work here, shown by decoding one image with each."""
 
+import inspect
 from dataclasses import asdict, dataclass
 from io import BytesIO
 
@@ -37,48 +38,58 @@ def _one_image() -> InMemory:
     return InMemory(["the test image"], [file.getvalue()], [JPEG], [(SIDE, SIDE)])
 
 
-def _decoded(name: str, source: InMemory, device: torch.device) -> torch.Tensor:
+def _decoded(name: str, source: InMemory, device: torch.device) -> tuple[torch.Tensor, str]:
+    """The image's pixels by an engine, and what the engine is."""
     engine = engines.make(name, source, device=device, threads=1)
     try:
         (batch,) = engine.run(EvalEpoch(source, view=View.whole(SIDE), batch_size=1))
-        return batch.images_BHWC.cpu().float()
+        return batch.images_BHWC.cpu().float(), _note(engine)
     finally:
         engine.close()
 
 
-def _note(name: str, device: torch.device) -> str:
-    """What an engine that works decodes with."""
+def _note(engine: engines.Engine) -> str:
+    """What an engine decodes with; of one that was added here, what its own first line says."""
+    on = "the GPU" if engine.device.type == "cuda" else "the CPU"
     notes = {
         "ffcv": "fasttail's kernel, in threads",
-        "dali": "NVIDIA DALI on the GPU" if device.type == "cuda" else "NVIDIA DALI on the CPU",
+        "dali": f"NVIDIA DALI on {on}",
         "resident": "a decoded split in memory, for images of one size",
         "reference": "Pillow, one image after the other: slow",
         "synthetic": "random images, to measure by",
     }
-    return notes[name]
+    own = inspect.getdoc(type(engine)) or type(engine).__name__
+    return notes.get(engine.name, own.splitlines()[0])
+
+
+def _reason(error: Exception) -> str:
+    """Its first line, after its kind where it is none of those that speak for themselves."""
+    first = str(error).splitlines()[0] if str(error) else ""
+    if first and isinstance(error, (UserError, ImportError, OSError, RuntimeError)):
+        return first
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def survey(device: torch.device) -> list[Found]:
     """Decodes an image with every engine. None is left out, and none stops the others."""
     source = _one_image()
-    expected = _decoded("reference", source, torch.device("cpu"))
+    expected, _ = _decoded("reference", source, torch.device("cpu"))
     found = []
     for name in engines.ENGINES:
         try:
-            images = _decoded(name, source, device)
+            images, note = _decoded(name, source, device)
         except MissingExtra as error:
             found.append(Found(name, works=False, installed=False, note=str(error)))
             continue
-        except (UserError, ImportError, OSError, RuntimeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            found.append(Found(name, works=False, installed=True, note=reason))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are tried
+            found.append(Found(name, works=False, installed=True, note=_reason(error)))
             continue
         off = float((images - expected).abs().mean())
         if name != "synthetic" and off > ALLOWED:
             note = f"its pixels are off by {off:.1f} of 255 in the mean"
             found.append(Found(name, works=False, installed=True, note=note))
         else:
-            found.append(Found(name, works=True, installed=True, note=_note(name, device)))
+            found.append(Found(name, works=True, installed=True, note=note))
     return found
 
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe, wait
 
 from fasttail.errors import UserError
+from fasttail.shards import program
 from fasttail.shards.containers import Container
 from fasttail.shards.image import Rule
 from fasttail.shards.worker import Done, Failed, Status, Task
@@ -55,7 +56,7 @@ class _Process:
         )
         theirs.close()
         os.close(status_fd)
-        self.connection.send((rule, container))
+        self.connection.send((rule, container, program.this_one()))
 
     def give(self, task: Task) -> None:
         self.task = task
@@ -132,6 +133,8 @@ class Pool:
             return
         task, worker.task = worker.task, None
         if isinstance(result, Failed):
+            if result.mistake:
+                raise UserError(result.text)
             if result.errno is None:
                 raise RuntimeError(f"a worker failed:\n{result.text}")
             raise WriteError(OSError(result.errno, os.strerror(result.errno)))

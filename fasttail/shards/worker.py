@@ -15,6 +15,7 @@ import ctypes
 import fcntl
 import mmap
 import os
+import pickle
 import resource
 import signal
 import struct
@@ -34,6 +35,8 @@ import numpy as np
 from PIL import Image
 
 from fasttail.datasets.base import Images
+from fasttail.errors import UserError
+from fasttail.shards import program
 from fasttail.shards.columns import RAW
 from fasttail.shards.containers import Container
 from fasttail.shards.image import (
@@ -111,9 +114,9 @@ class Done:
 class Failed:
     """The chunk could not be written: the disk is full, or something is wrong with this program."""
 
-    number: int
     errno: int | None
     text: str
+    mistake: bool = False  # the user's: one line, no traceback
 
 
 class Status:
@@ -148,15 +151,31 @@ def main() -> None:
     Image.MAX_IMAGE_PIXELS = None  # the rule's own limit holds
     connection, status = Connection(connection_fd), Status(status_fd)
     try:
-        rule, container = connection.recv()
-        # libtiff and others complain there about every bad image; the list of rejected ones tells.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        rule, container, started_by = connection.recv()
+        program.lend(started_by)
+        _silence_libraries()
         worker = Worker(rule, container, status, lock_fd)
         while True:
-            task = connection.recv()
-            connection.send(worker.run(task))
+            connection.send(_answer(worker, connection.recv_bytes()))
     except (EOFError, ConnectionError):
         return  # the parent is done, or gone
+
+
+def _silence_libraries() -> None:
+    """libtiff and others complain on stderr about every bad image; the list of rejected ones tells.
+    What Python has to say is still heard."""
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def _answer(worker: "Worker", packed: bytes) -> Done | Failed:
+    """What became of a task, which may be of a class that can't be found here."""
+    try:
+        return worker.run(pickle.loads(packed))  # noqa: S301 - from the parent
+    except UserError as error:
+        return Failed(None, str(error), mistake=True)
+    except Exception:  # noqa: BLE001 - it is sent to the parent, which raises it
+        return Failed(None, traceback.format_exc())
 
 
 class Worker:
@@ -192,9 +211,7 @@ class Worker:
                     self.status.set(task.number, k, 0.0)
             self._begin_writeback(task.place)
         except OSError as error:
-            return Failed(task.number, error.errno, f"{error}")
-        except Exception:  # noqa: BLE001 - it is sent to the parent, which raises it
-            return Failed(task.number, None, traceback.format_exc())
+            return Failed(error.errno, f"{error}")
         finally:
             self.status.set(task.number, -1, 0.0)
         return done

@@ -13,6 +13,7 @@ from fasttail import engines, shards, stages
 from fasttail.classify import METHODS
 from fasttail.classify.head import Head
 from fasttail.engines import ENGINES
+from fasttail.engines.survey import survey
 from fasttail.plan import TrainEpoch, View
 from fasttail.plan.samplers import SAMPLERS
 
@@ -64,6 +65,24 @@ def test_the_engine_gives_the_pixels_of_the_reference(blob_shards: Path) -> None
         assert own.images_BHWC.float().std() > 1
     for engine in made:
         engine.close()
+
+
+@pytest.mark.usefixtures("extended")
+def test_the_survey_tries_the_engine_and_says_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for slow in ("dali", "ffcv", "resident"):
+        monkeypatch.delitem(ENGINES, slow)
+    (own,) = [one for one in survey(torch.device("cpu")) if one.engine == "cached"]
+    assert own.works
+    assert own.note == "Decodes each image once and keeps it in main memory."
+
+    class Typo:
+        def __init__(self, *_: object) -> None:
+            self.device = split  # type: ignore[name-defined] # noqa: F821
+
+    monkeypatch.setitem(ENGINES, "cached", Typo)  # type: ignore[arg-type]
+    (own,) = [one for one in survey(torch.device("cpu")) if one.engine == "cached"]
+    assert (own.works, own.installed) == (False, True)
+    assert own.note == "NameError: name 'split' is not defined"
 
 
 @pytest.mark.usefixtures("extended")
