@@ -3,6 +3,7 @@ the commands, so that `--help` and mistakes answer at once."""
 
 import os
 import sys
+import time
 from typing import Any
 
 import typer
@@ -13,6 +14,9 @@ from fasttail.cli import data, training, use
 from fasttail.errors import UserError
 from fasttail.world import World
 
+MISTAKE = 2  # the exit code
+SAID_BY_MAIN_S = 10.0
+
 
 class Commands(TyperGroup):
     """Typer ends on Ctrl-C without a word; here it says how to go on, where that is known."""
@@ -21,7 +25,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stopped:
-            if World.from_env().is_main:
+            if _is_main():
                 print("; ".join(["fasttail: stopped", *map(str, stopped.args)]), file=sys.stderr)
             raise typer.Exit(130) from None
 
@@ -72,9 +76,22 @@ def _root(
 
 
 def main() -> None:
-    """Entry point: a `UserError` becomes one line and exit code 2."""
+    """Entry point: a `UserError` becomes one line and exit code 2.
+
+    Of several processes the main one says it, and torchrun then ends the others; one of them that
+    is still there after a while was alone with its mistake.
+    """
     try:
         app()
     except UserError as error:
+        if not _is_main():
+            time.sleep(SAID_BY_MAIN_S)
         print(f"fasttail: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(MISTAKE)
+
+
+def _is_main() -> bool:
+    try:
+        return World.from_env().is_main
+    except UserError:  # of the variables themselves
+        return True

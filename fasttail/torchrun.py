@@ -1,0 +1,39 @@
+"""`python -m fasttail.torchrun --nproc-per-node 8 train --stage rep ...`: torchrun, in few words.
+
+torchrun's own options come first, then a command of fasttail's. A mistake, or Ctrl-C, ends the job
+with its one line; `torchrun -m fasttail` prints a traceback of its own after that.
+"""
+
+import signal
+import sys
+from collections.abc import Sequence
+
+import typer
+from torch.distributed import run
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+from fasttail.cli import MISTAKE, app
+
+# How a process ends whose mistake was said, by itself or by torchrun ending it with the others.
+SAID = (MISTAKE, -signal.SIGTERM)
+
+
+def main(words: Sequence[str]) -> None:
+    """Runs the job. What it ends with is this process's exit code."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    at = next((k for k, word in enumerate(words) if word in commands), len(words))
+    options = run.parse_args([*words[:at], "-m", "fasttail"])
+    options.training_script_args = list(words[at:])
+    try:
+        run.run(options)
+    except ChildFailedError as failed:
+        if any(failure.exitcode not in SAID for failure in failed.failures.values()):
+            raise
+        sys.exit(MISTAKE)
+    except SignalException as stopped:
+        sys.exit(128 + stopped.sigval)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
