@@ -21,6 +21,7 @@ from fasttail.engines.checksums import Checksums
 from fasttail.engines.loop import AHEAD
 from fasttail.engines.reference import pixels
 from fasttail.engines.source import JPEG, RAW, Source
+from fasttail.engines.table import Rows, Table
 from fasttail.errors import CorruptSample, MissingExtra
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Dali:
         self.device = device
         self._split = split
         self._threads = threads
+        self._table = Table(split)
         self._checksums = Checksums(split)
         modes = np.unique(split.modes_N)
         self._raw, self._jpeg = RAW in modes, JPEG in modes
@@ -66,8 +68,9 @@ class Dali:
             while True:
                 while step < plan.steps and len(queue) < AHEAD:
                     batch = plan.batch(step)
+                    rows = self._table.rows(batch.ids_B)
                     self._checksums.check(batch.ids_B)
-                    fed = self._feed(batch, plan.out_hw)
+                    fed = self._feed(batch, rows, plan.out_hw)
                     for name, arrays in fed.items():
                         pipeline.feed_input(name, arrays)
                     pipeline.schedule_run()
@@ -114,11 +117,12 @@ class Dali:
             shape, raw=self._raw, jpeg=self._jpeg, device=self.device, threads=self._threads
         )
 
-    def _feed(self, batch: BatchPlan, out_hw: tuple[int, int]) -> dict[str, list[np.ndarray]]:
+    def _feed(
+        self, batch: BatchPlan, rows: Rows, out_hw: tuple[int, int]
+    ) -> dict[str, list[np.ndarray]]:
         """The pipeline's inputs by name, one array an image."""
         ids_B = batch.ids_B
-        full_B2 = np.stack([self._split.heights_N[ids_B], self._split.widths_N[ids_B]], 1)
-        full_B2 = full_B2.astype(np.int32)
+        full_B2 = np.stack([rows.heights_B, rows.widths_B], 1).astype(np.int32)
         box_start_B2, box_extent_B2 = batch.boxes_B4[:, :2], batch.boxes_B4[:, 2:]
         # The part of the box that is in the image; where there is none, any pixel, which the
         # padding below then leaves out.
@@ -142,7 +146,7 @@ class Dali:
             channels_B1 = np.full((len(ids_B), 1), 3, np.int32)
             fed["hw3"] = list(np.concatenate([full_B2, channels_B1], 1))
             if self._jpeg:
-                fed["raw"] = [np.array(mode == RAW) for mode in self._split.modes_N[ids_B]]
+                fed["raw"] = [np.array(mode == RAW) for mode in rows.modes_B]
         return fed
 
     def _images(self, pipeline: "Pipeline", batch: BatchPlan) -> torch.Tensor:

@@ -15,6 +15,7 @@ from fasttail.engines.buffers import Buffers
 from fasttail.engines.checksums import Checksums
 from fasttail.engines.loop import AHEAD, run_ahead
 from fasttail.engines.source import Source
+from fasttail.engines.table import Table
 from fasttail.errors import CorruptSample, UserError
 
 
@@ -51,36 +52,26 @@ class Decoder:
         self._split = split
         self._parts = tuple(split.part_bytes(p) for p in range(len(split.part_paths)))
         self._starts_P = np.array([part.ctypes.data for part in self._parts], np.uint64)
-        self._lengths_P = np.array([part.size for part in self._parts], np.int64)
+        self._table = Table(split)
         self._checksums = Checksums(split)
         self._pool = kernels.Pool(threads)
 
     def submit(self, batch: BatchPlan, images_BHWC: np.ndarray) -> Ticket:
         """Starts filling `images_BHWC`, uint8 [B, H, W, 3]."""
-        split, ids_B = self._split, batch.ids_B
-        parts_B, offsets_B, sizes_B = (
-            split.parts_N[ids_B],
-            split.offsets_N[ids_B],
-            split.sizes_N[ids_B],
-        )
-        outside_B = (
-            (offsets_B < 0) | (sizes_B < 0) | (offsets_B + sizes_B > self._lengths_P[parts_B])
-        )
-        if outside_B.any():
-            i = int(ids_B[np.flatnonzero(outside_B)[0]])
-            raise CorruptSample(f"{split.where(i)}: its bytes lie past the end of the file")
+        ids_B = batch.ids_B
+        rows = self._table.rows(ids_B)
         items_B = np.zeros(len(ids_B), kernels.ITEM)
-        items_B["src"] = self._starts_P[parts_B] + offsets_B.astype(np.uint64)
-        items_B["size"] = sizes_B
-        items_B["mode"] = split.modes_N[ids_B]
+        items_B["src"] = self._starts_P[rows.parts_B] + rows.offsets_B.astype(np.uint64)
+        items_B["size"] = rows.sizes_B
+        items_B["mode"] = rows.modes_B
         items_B["check"] = self._checksums.unchecked(ids_B)
-        items_B["crc32"] = split.crc32_N[ids_B]
-        items_B["height"] = split.heights_N[ids_B]
-        items_B["width"] = split.widths_N[ids_B]
+        items_B["crc32"] = rows.crc32_B
+        items_B["height"] = rows.heights_B
+        items_B["width"] = rows.widths_B
         items_B["box"] = batch.boxes_B4
         items_B["flip"] = batch.flips_B
         ticket = self._pool.submit(items_B, images_BHWC, keep=self._parts)
-        return Ticket(split, self._checksums, ids_B, ticket)
+        return Ticket(self._split, self._checksums, ids_B, ticket)
 
     def close(self) -> None:
         self._pool.close()

@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as tv
 from fasttail.engines.base import Batch, Plan
 from fasttail.engines.checksums import verify
 from fasttail.engines.source import RAW, Source
+from fasttail.engines.table import Table
 from fasttail.errors import CorruptSample
 
 
@@ -61,11 +62,13 @@ class Reference:
     def __init__(self, split: Source, *, device: torch.device) -> None:
         self.device = device
         self._split = split
+        self._table = Table(split)
 
     def run(self, plan: Plan, start: int = 0) -> Generator[Batch]:
         height, width = plan.out_hw
         for step in range(start, plan.steps):
             batch = plan.batch(step)
+            self._table.rows(batch.ids_B)
             images_BHWC = torch.empty((len(batch.ids_B), height, width, 3), dtype=torch.uint8)
             for b, i in enumerate(batch.ids_B):
                 image_CHW = cut(pixels(self._split, int(i)), batch.boxes_B4[b], plan.out_hw)

@@ -11,6 +11,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from fasttail.errors import UserError, unknown
+from fasttail.plan.compiled import kernel
 from fasttail.plan.contract import BatchPlan
 from fasttail.plan.locality import Layout, PagedOrder, Pages
 from fasttail.plan.official import CycledOrder, MultinomialOrder, ShuffledOrder
@@ -91,6 +92,7 @@ class OrderEpoch:
         self.steps = size // batch_size
         self.share = batch_size // world_size  # images of a batch that are this rank's
         self._batch_size, self._rank = batch_size, rank
+        self._labels_N, self._class_names = scattered(table.labels_N), table.class_names
         at = Epoch(seed, epoch, self.steps, batch_size)
         self._order: Order = (
             DRAWS[draws](table, p_C, at)
@@ -106,8 +108,27 @@ class OrderEpoch:
         return step * self._batch_size + self._rank * self.share
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """This rank's share of global batch `step`: sample ids and labels, int64 [B] each."""
-        return self._order.draw(self.first(step), self.share)
+        """This rank's share of global batch `step`: sample ids and labels, int64 [B] each. Raises
+        `UserError` if the table has a sample under another class than its own."""
+        ids_B, labels_B = self._order.draw(self.first(step), self.share)
+        # Nobody compares a large table's digest before training.
+        b = first_wrong(ids_B, labels_B, self._labels_N)
+        if b >= 0:
+            raise UserError(
+                f"the class-index table is damaged: sample {ids_B[b]} stands under class "
+                f"{labels_B[b]} ({self._class_names[labels_B[b]]!r}) and is none of its: run "
+                '"fasttail verify" on the shards'
+            )
+        return ids_B, labels_B
+
+
+@kernel
+def first_wrong(ids_B, labels_B, labels_N):
+    """The first draw whose sample isn't there, or is of another class; -1 if there is none."""
+    for b in range(len(ids_B)):
+        if not 0 <= ids_B[b] < len(labels_N) or labels_N[ids_B[b]] != labels_B[b]:
+            return b
+    return -1
 
 
 class TrainEpoch:

@@ -33,6 +33,7 @@ from fasttail.plan.quotas import Probabilities, quotas
 from fasttail.plan.random import key
 
 SLIDES = 16  # chunks in a window
+LARGEST = 1 << 31  # bytes of an image: so much that sums of 2^32 images do not overflow
 _STRETCHES_KEPT = 2  # a batch may lie across two
 
 Draws = tuple[np.ndarray, np.ndarray]  # sample ids and classes, int64 [B] each
@@ -84,7 +85,8 @@ class PagedOrder:
         drawn_C, quota_C = quotas(p, epoch.total, epoch.number)
 
         bytes_C = np.zeros(len(quota_C), dtype=np.int64)
-        class_bytes(self._labels_N, self._sizes_N, bytes_C)
+        if not class_bytes(self._labels_N, self._sizes_N, bytes_C):
+            raise _damaged()
         self.resident_C = _residents(quota_C, np.diff(split.indptr_C1), bytes_C, pages)
         hot_C = np.where(self.resident_C, quota_C, 0)
         self._hot = ClassDraws(split, drawn_C, hot_C, key("hot", *at), ring_key)
@@ -95,7 +97,7 @@ class PagedOrder:
         self.page_starts_P1 = starts[: count + 1]
         draws_P = np.zeros(count, dtype=np.int64)
         if not count_cold(self.page_starts_P1, self._labels_N, *self._table, *self._cold, draws_P):
-            raise ValueError("the samples of a class must ascend in the class-index table")
+            raise _damaged()
         self._pages_P = np.empty(count, dtype=np.int64)
         permutation(count, key("pages", *at), self._pages_P)
 
@@ -155,6 +157,13 @@ class PagedOrder:
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
+def _damaged() -> UserError:
+    return UserError(
+        "the class-index table is damaged: its labels, sizes and samples do not fit together, or a "
+        'class\'s samples do not ascend: run "fasttail verify" on the shards'
+    )
+
+
 def _cuts(draws: int) -> np.ndarray:
     """Where a chunk's draws are cut for the stretches they are dealt to, int64 [SLIDES+1]."""
     return draws * np.arange(SLIDES + 1, dtype=np.int64) // SLIDES
@@ -175,8 +184,13 @@ def _residents(
 
 @kernel
 def class_bytes(labels_N, sizes_N, bytes_C):
+    """Adds up each class's bytes; False if a label or a size can't be."""
     for i in range(len(labels_N)):
-        bytes_C[labels_N[i]] += sizes_N[i]
+        c = labels_N[i]
+        if not 0 <= c < len(bytes_C) or not 0 <= sizes_N[i] < LARGEST:
+            return False
+        bytes_C[c] += sizes_N[i]
+    return True
 
 
 @kernel

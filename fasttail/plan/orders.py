@@ -70,13 +70,18 @@ def plain(array: np.ndarray) -> np.ndarray:
 
 
 def scattered(array: np.ndarray) -> np.ndarray:
-    """As `plain`, for an array that is read here and there. For a large mapped file the system is
-    told so: else the first touch of each page reads 128 KiB around it, seconds for a batch."""
-    base = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    if isinstance(base, mmap.mmap) and len(base) > READ_AHEAD_FITS:
-        base.madvise(mmap.MADV_RANDOM)
+    """As `plain`, for an array that is read here and there. A large file is mapped once more, and
+    the system told so: else the first touch of each page reads 128 KiB around it, seconds for a
+    batch. Not the map that is there: who reads that from end to end needs what is read ahead."""
+    if (
+        isinstance(array, np.memmap)
+        and isinstance(array.base, mmap.mmap)  # the whole of the file's values
+        and array.filename is not None
+        and array.nbytes > READ_AHEAD_FITS
+    ):
+        array = np.memmap(array.filename, array.dtype, "r", array.offset, array.shape)
+        assert isinstance(array.base, mmap.mmap)
+        array.base.madvise(mmap.MADV_RANDOM)
     return plain(array)
 
 

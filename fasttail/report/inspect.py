@@ -63,6 +63,12 @@ def inspect(opened: Shards) -> Inspection:
     counts_C = split.counts_C
     labels_N = np.asarray(split.labels_N)
     heights_N, widths_N = np.asarray(split.heights_N), np.asarray(split.widths_N)
+    inside = 0 <= labels_N.min() <= labels_N.max() < len(counts_C)
+    if not inside or not np.array_equal(np.bincount(labels_N, minlength=len(counts_C)), counts_C):
+        raise UserError(
+            f"{opened.dir}: train's labels do not fit its classes' sizes: run \"fasttail verify "
+            f'{opened.dir}"'
+        )
     by_size = np.argsort(-counts_C, kind="stable")
     groups = group_masks(counts_C, ShotsConfig())
 

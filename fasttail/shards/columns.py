@@ -1,8 +1,10 @@
 """The columns of the class-index table, and what their values mean. Light: workers import it."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as npy
 
 JPG, RAW = 0, 1
 
@@ -23,6 +25,28 @@ COLUMNS = {
 }
 # The columns that say what a sample is, wherever it lies.
 CONTENT = ("labels", "heights", "widths", "modes", "sizes", "crc32")
+
+
+def mapped(path: Path, dtype: np.dtype, length: int | None) -> np.memmap:
+    """A column's file, memory-mapped: `length` values, or any number where it is None.
+
+    Raises `ValueError` or `OSError` if it holds anything else than that. Of its content no byte is
+    read, and nothing in it is run.
+    """
+    with path.open("rb") as file:
+        try:
+            if npy.read_magic(file) != (1, 0):
+                raise ValueError("not the version of .npy that fasttail writes")
+            shape, fortran, found = npy.read_array_header_1_0(file)
+        except Exception as error:  # noqa: BLE001 - a hostile header raises whatever Python raises
+            raise ValueError(f"no .npy file: {error}") from None
+        start, end = file.tell(), file.seek(0, 2)
+    wanted = shape if length is None else (length,)
+    if found != dtype or shape != wanted or len(shape) != 1 or fortran:
+        raise ValueError(f"{found} {list(shape)}, not {dtype} {list(wanted)}")
+    if end - start != shape[0] * dtype.itemsize:
+        raise ValueError(f"{end - start} bytes of values, not {shape[0] * dtype.itemsize}")
+    return np.memmap(path, dtype, "r", start, shape)
 
 
 def digest(*pieces: np.ndarray | str | bytes) -> str:

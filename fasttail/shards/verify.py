@@ -17,7 +17,7 @@ import numpy as np
 
 from fasttail.errors import UserError
 from fasttail.shards import beton, table
-from fasttail.shards.columns import COLUMNS, CONTENT, RAW, digest
+from fasttail.shards.columns import COLUMNS, CONTENT, JPG, RAW, digest
 from fasttail.shards.reader import Split
 from fasttail.shards.reader import open as open_shards
 
@@ -61,7 +61,7 @@ def _columns(split: Split, found: Found) -> dict[str, np.ndarray] | None:
     columns = {}
     for name in COLUMNS:
         try:
-            columns[name] = split.column(name)
+            columns[name] = split.unchecked(name)
         except UserError as error:
             found.problems.append(str(error).split(": run ")[0])
             continue
@@ -87,10 +87,18 @@ def _inconsistencies(split: Split, columns: dict[str, np.ndarray]) -> Iterator[s
     if len(parts) and not 0 <= parts.min() <= parts.max() < len(split.part_paths):
         yield f"parts {parts.min()} to {parts.max()}, but {len(split.part_paths)} files"
         return
-    raw = columns["modes"] == RAW
+    sizes, largest = columns["sizes"], max((part.bytes for part in split.meta.parts), default=0)
+    if len(sizes) and not 0 < sizes.min() <= sizes.max() <= largest:
+        yield f"sizes {sizes.min()} to {sizes.max()}, but the largest file has {largest} bytes"
+        return
+    modes = columns["modes"]
+    if len(modes) and modes.max() > RAW:
+        yield f"modes up to {modes.max()}, but there are {JPG} (JPEG) and {RAW} (pixels)"
+        return
+    raw = modes == RAW
     pixels = columns["heights"].astype(np.int64) * columns["widths"] * 3
-    for i in np.flatnonzero(raw & (columns["sizes"] != pixels))[:1]:
-        yield f"{split.where(int(i))}: {columns['sizes'][i]} bytes are not its pixels"
+    for i in np.flatnonzero(raw & (sizes != pixels))[:1]:
+        yield f"{split.where(int(i))}: {sizes[i]} bytes are not its pixels"
     starts = columns["name_starts"]
     if starts[0] != 0 or (np.diff(starts) < 0).any() or starts[-1] != len(columns["names"]):
         yield "name_starts does not fit names"
@@ -157,9 +165,10 @@ def _bad_samples(
 ) -> np.ndarray:
     """Places among a part's samples whose bytes are not there, overlap, or have another crc32."""
     offsets, sizes, crc = here["offsets"], here["sizes"], here["crc32"]
-    bad = (offsets < 0) | (sizes <= 0) | (offsets + sizes > len(part))
-    by_place = np.argsort(offsets, kind="stable")
-    ends = (offsets + sizes)[by_place]
+    bad = (offsets < 0) | (sizes <= 0) | (sizes > len(part) - offsets)  # a sum could overflow
+    by_place = np.flatnonzero(~bad)
+    by_place = by_place[np.argsort(offsets[by_place], kind="stable")]
+    ends = np.maximum.accumulate((offsets + sizes)[by_place])
     bad[by_place[1:][ends[:-1] > offsets[by_place[1:]]]] = True
 
     def look(start: int) -> tuple[int, int]:

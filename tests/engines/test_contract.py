@@ -314,15 +314,31 @@ def test_an_exception_in_the_receiver_leaves_the_engine_usable(
     assert torch.equal(pixels(list(engine.run(plan))), expected)
 
 
-def test_a_sample_past_the_end_of_its_part_is_named(
-    make: Callable[..., Engine], store: Store
+@pytest.mark.parametrize("name", DECODING)
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("sizes_N", 2**63 - 1, "past the end of the file"),
+        ("sizes_N", 1 << 40, "past the end of the file"),
+        ("sizes_N", 0, "past the end of the file"),
+        ("sizes_N", -1, "past the end of the file"),
+        ("offsets_N", -1, "past the end of the file"),
+        ("offsets_N", 2**63 - 1, "past the end of the file"),
+        ("offsets_N", -(2**63), "past the end of the file"),
+        ("parts_N", 1, "past the end of the file"),
+        ("parts_N", -1, "past the end of the file"),
+        ("modes_N", 7, "not the pixels that the index says"),
+        ("modes_N", 1, "not the pixels that the index says"),
+    ],
+)
+def test_a_row_of_the_table_that_cannot_be_is_named_and_not_followed(
+    make: Callable[..., Engine], store: Store, name: str, column: str, value: int, said: str
 ) -> None:
-    split = store(photos(4))
-    split.offsets_N[3] += 10
-    plan = random_plan(split, (16, 16), batch=4, draws=4, seed=1)
-    for name in ("reference", "ffcv"):
-        with pytest.raises(CorruptSample, match="sample 3: its bytes lie past the end"):
-            list(make(name, split).run(plan))
+    split = store([jpeg(photo(40, 40, seed=i)) for i in range(4)])
+    getattr(split, column)[3] = value
+    plan = random_plan(split, (16, 16), batch=4, draws=8, seed=1)
+    with pytest.raises(CorruptSample, match=rf"sample 3: its bytes .*{said}"):
+        list(make(name, split).run(plan))
 
 
 def test_resident_refuses_images_of_several_sizes(store: Store) -> None:

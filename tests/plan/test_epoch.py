@@ -1,12 +1,18 @@
+import re
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from numba import njit
+from numba.experimental import jitclass
 
 from fasttail.errors import UserError
 from fasttail.plan import EvalEpoch, TrainEpoch, View
+from fasttail.plan import orders as plan_orders
 from fasttail.plan.contract import BatchPlan
 from fasttail.plan.epoch import DRAWS
 from fasttail.plan.locality import Pages
@@ -231,30 +237,83 @@ def test_evaluation_looks_at_the_centre_and_never_flips(long_tail):
     assert (batch.boxes_B4[:, 2] == batch.boxes_B4[:, 3]).all()
 
 
+@jitclass([])
+class InOrder:
+    """Stands for a table whose samples lie class by class: place i holds sample i."""
+
+    def __init__(self):
+        pass
+
+    def __getitem__(self, place):
+        return place
+
+
 def test_a_billion_samples_cost_their_batch_only(tmp_path):
-    """Nothing that grows with the data set is read or made: the tables are sparse files of 8 GB."""
+    """Nothing that grows with the data set is read or made: the tables are sparse files of 8 GB, in
+    which there is what the batch needs."""
     counts_C = np.full(1000, 1_000_000)
     size = int(counts_C.sum())
 
     def sparse(name: str, dtype: type) -> np.ndarray:
         with (tmp_path / name).open("wb") as file:
-            file.write(np.array(100, dtype=dtype).tobytes())  # of sample 0; the rest reads as 0
             file.truncate(size * np.dtype(dtype).itemsize)
-        return np.memmap(tmp_path / name, dtype=dtype, mode="r", shape=(size,))
+        return np.memmap(tmp_path / name, dtype=dtype, mode="r+", shape=(size,))
 
-    heights_N = sparse("sizes", np.int32)
+    columns = {"samples_N": np.int64, "labels_N": np.int64, "heights_N": np.int32}
+    table = {name: sparse(name, dtype) for name, dtype in columns.items()}
     split = SimpleNamespace(
         indptr_C1=np.concatenate([[0], np.cumsum(counts_C)]),
-        samples_N=sparse("samples", np.int64),
-        labels_N=sparse("labels", np.int64),
-        heights_N=heights_N,
-        widths_N=heights_N,
+        widths_N=table["heights_N"],
         class_names=tuple(map(str, range(1000))),
         counts_C=counts_C,
+        **table,
     )
     plan = train(split, batch_size=512, epoch=2)
     assert plan.steps == size // 512
-    batch = plan.batch(plan.steps - 1)
+    draws, last = plan._order._order, plan.steps - 1
+    ids_B, labels_B = np.empty((2, 512), np.int64)
+    njit(plan_orders.quota_draws.py_func, error_model="numpy")(
+        last * 512, draws._key, draws._lookup.sums_C1, draws._lookup.guide_G, draws._lookup.shift,
+        draws._rows_C, InOrder(), ids_B, labels_B,
+    )  # fmt: skip
+    for name, values_B in (("samples_N", ids_B), ("labels_N", labels_B), ("heights_N", 100)):
+        table[name][ids_B] = values_B
+    batch = plan.batch(last)
+    assert np.array_equal(batch.ids_B, ids_B)
     assert len(np.unique(batch.labels_B)) > 300
-    blocks = sum((tmp_path / name).stat().st_blocks for name in ("sizes", "samples", "labels"))
+    blocks = sum((tmp_path / name).stat().st_blocks for name in columns)
     assert blocks * 512 < 10_000_000
+
+
+@pytest.mark.parametrize("draws", DRAWS)
+@pytest.mark.parametrize("value", [-1, 2**40, -(2**63), "another class's"])
+def test_a_sample_that_is_not_of_the_class_it_is_drawn_for_is_refused(draws, value, long_tail):
+    samples_N = long_tail.samples_N.copy()
+    samples_N[:500] = samples_N[-1] if isinstance(value, str) else value  # the whole of class 0
+    plan = train(replace(long_tail, samples_N=samples_N), draws=draws)
+    with pytest.raises(UserError, match=r"table is damaged: sample -?\d+ stands under class 0 "):
+        deque(map(plan.batch, range(plan.steps)), maxlen=0)
+
+
+def advice(array) -> list[str]:
+    """What the kernel was told of the map that an array lies in: "rr" is random reads."""
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            inside = int(found[1], 16) <= array.ctypes.data < int(found[2], 16)
+        elif inside and line.startswith("VmFlags:"):
+            return line.split()[1:]
+    raise AssertionError("no such map")
+
+
+def test_a_large_mapped_array_is_read_here_and_there_by_a_map_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan_orders, "READ_AHEAD_FITS", 1000)
+    np.arange(5000).tofile(tmp_path / "column")
+    column = np.memmap(tmp_path / "column", np.int64, "r", 8 * 16)
+    other = plan_orders.scattered(column)
+    assert np.array_equal(other, column)
+    assert other.ctypes.data != column.ctypes.data
+    assert "rr" in advice(other)
+    assert "rr" not in advice(column)
+    small = np.memmap(tmp_path / "column", np.int64, "r", 0, (100,))
+    assert plan_orders.scattered(small).ctypes.data == small.ctypes.data

@@ -76,5 +76,17 @@ def test_a_window_must_hold_some_pages():
 
 def test_a_table_out_of_order_is_refused(long_tail):
     split = replace(long_tail, samples_N=long_tail.samples_N[::-1].copy())
-    with pytest.raises(ValueError, match="ascend"):
+    with pytest.raises(UserError, match="ascend"):
+        PagedOrder(split, SAMPLERS["sqrt"](long_tail.counts_C, 0), epoch_of(split), PAGES)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("labels_N", 200), ("labels_N", -1), ("sizes_N", -5), ("sizes_N", 2**63 - 1)],
+)
+def test_a_label_or_size_that_cannot_be_is_refused_before_it_is_used(long_tail, column, value):
+    damaged = getattr(long_tail, column).copy()
+    damaged[7] = value
+    split = replace(long_tail, **{column: damaged})
+    with pytest.raises(UserError, match=r"table is damaged.*fasttail verify"):
         PagedOrder(split, SAMPLERS["sqrt"](long_tail.counts_C, 0), epoch_of(split), PAGES)
