@@ -1,12 +1,10 @@
 """cRT: the classifier is made anew and trained with class-balanced draws (section 4), on the
 frozen features or, for `crt-last-block`, together with the backbone's last block."""
 
-import torch.nn.functional as F
-from torch import Tensor
-
 from fasttail.classify.classifiers import as_head, fresh, with_fitted
 from fasttail.classify.head import Head
 from fasttail.classify.task import Job, Task
+from fasttail.train.losses import cross_entropy_of_batch
 
 
 def crt(task: Task) -> Head:
@@ -25,16 +23,12 @@ def _retrained(method: str, task: Task, last_block: bool = False) -> Head:
     classifier, optim = fresh(task), classify.crt
     if last_block:
         optim = optim.model_copy(update={"backbone_lr_scale": classify.block_lr_scale})
-
-    def loss(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-        return F.cross_entropy(logits_BC, labels_B, label_smoothing=optim.label_smoothing)
-
     job = Job(
         method,
         classifier,
         optim,
         classify.sampler,
-        loss,
+        cross_entropy_of_batch(optim.label_smoothing),
         trained="last-block" if last_block else "classifier",
     )
     fitted = task.fit(job)

@@ -3,12 +3,10 @@
 
 from dataclasses import replace
 
-import torch.nn.functional as F
-from torch import Tensor
-
 from fasttail.classify.classifiers import Scaled, with_fitted
 from fasttail.classify.head import Head
 from fasttail.classify.task import Job, Task
+from fasttail.train.losses import cross_entropy_of_batch
 
 
 def lws(task: Task) -> Head:
@@ -16,10 +14,7 @@ def lws(task: Task) -> Head:
     weights."""
     classify, joint = task.config.classify, task.joint
     scaled, optim = Scaled(joint), classify.lws
-
-    def loss(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-        return F.cross_entropy(logits_BC, labels_B, label_smoothing=optim.label_smoothing)
-
+    loss = cross_entropy_of_batch(optim.label_smoothing)
     fitted = task.fit(Job("lws", scaled, optim, classify.sampler, loss))
     factor_C = scaled.scale_C.detach()
     head = replace(

@@ -11,6 +11,7 @@ from fasttail.classify.head import Head
 from fasttail.config import OptimConfig, TrainConfig
 from fasttail.console import Reporter
 from fasttail.shards import Split
+from fasttail.train.losses import BatchLoss
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Job:
     classifier: nn.Module
     optim: OptimConfig
     sampler: str
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: BatchLoss
     trained: Literal["classifier", "last-block"] = "classifier"
 
 

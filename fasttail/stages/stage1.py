@@ -72,8 +72,8 @@ def _train(
         optim.batch_size // world.size // optim.accumulate,
         run.config.data.px,
         f"--set optim.accumulate={2 * optim.accumulate} takes half as many at a time and trains "
-        f"the same, --set optim.batch_size={max(optim.batch_size // 2, 1)} lowers the learning "
-        "rate too",
+        "the same but for BatchNorm, "
+        f"--set optim.batch_size={max(optim.batch_size // 2, 1)} lowers the learning rate too",
     ):
         try:
             return rep.train(

@@ -1,12 +1,14 @@
 """What stage 1 minimises: the method's cross entropy, and what people compare it with.
 
-Each loss is a function of logits [B, C], labels int64 [B] and `Classes`; it returns a scalar, the
-mean over the batch. The prior is that of the images of train, whatever the sampler: balanced
-softmax and logit adjustment mean the instance-balanced one.
+Each loss is a function of logits [B, C], labels int64 [B] and `Classes`; it returns the images'
+losses [B], of which a batch's is the mean, weighted where `WEIGHTS` has the loss's classes'. The
+prior is that of the images of train, whatever the sampler: balanced softmax and logit adjustment
+mean the instance-balanced one.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -40,9 +42,45 @@ class Classes:
 Loss = Callable[[Tensor, Tensor, Classes], Tensor]
 
 
-def cross_entropy(logits_BC: Tensor, labels_B: Tensor, classes: Classes) -> Tensor:
+@dataclass(frozen=True)
+class BatchLoss:
+    """The weighted mean over a batch: the sum of `losses_of`, which has the weights in it, by that
+    of the images' weights.
+
+    The latter is known from the labels of the whole batch: one that is taken in parts, or shared by
+    processes, has the same loss.
+    """
+
+    losses_of: Callable[[Tensor, Tensor], Tensor]  # logits [B, C], labels [B] -> [B]
+    weight_C: Tensor | None = None  # None: all images alike
+
+    def weight(self, labels_B: Tensor) -> Tensor:
+        """The sum of the images' weights, a scalar."""
+        if self.weight_C is None:
+            return torch.tensor(float(len(labels_B)))
+        return self.weight_C[labels_B].sum()
+
+    def __call__(self, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+        """The mean over these images, a scalar."""
+        return self.losses_of(logits_BC, labels_B).sum() / self.weight(labels_B)
+
+
+def cross_entropy_of_batch(label_smoothing: float = 0.0) -> BatchLoss:
+    """Plain cross entropy."""
+    return BatchLoss(partial(F.cross_entropy, label_smoothing=label_smoothing, reduction="none"))
+
+
+def cross_entropy(
+    logits_BC: Tensor, labels_B: Tensor, classes: Classes, weight_C: Tensor | None = None
+) -> Tensor:
     """-log softmax(z)_y."""
-    return F.cross_entropy(logits_BC, labels_B, label_smoothing=classes.label_smoothing)
+    return F.cross_entropy(
+        logits_BC,
+        labels_B,
+        weight_C,
+        label_smoothing=classes.label_smoothing,
+        reduction="none",
+    )
 
 
 def balanced_softmax(logits_BC: Tensor, labels_B: Tensor, classes: Classes) -> Tensor:
@@ -63,17 +101,21 @@ def ldam_drw(logits_BC: Tensor, labels_B: Tensor, classes: Classes) -> Tensor:
     `drw_from` on with classes re-weighted by their effective number (Cao et al., "Learning
     Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019, equation 13 and
     algorithm 1; the weights are Cui et al.'s, CVPR 2019)."""
-    config = classes.config
     margin_C = classes.counts_C**-0.25
-    margin_C = margin_C * (config.max_margin / margin_C.max()) * classes.logit_scale
+    margin_C = margin_C * (classes.config.max_margin / margin_C.max()) * classes.logit_scale
     right_BC = F.one_hot(labels_B, logits_BC.shape[1]).bool()
     logits_BC = torch.where(right_BC, logits_BC.float() - margin_C, logits_BC.float())
-    weight_C = None
-    if classes.t >= config.drw_from:
-        effective_C = (1 - config.drw_beta**classes.counts_C) / (1 - config.drw_beta)
-        weight_C = 1 / effective_C
-        weight_C = weight_C / weight_C.mean()
-    return F.cross_entropy(logits_BC, labels_B, weight_C, label_smoothing=classes.label_smoothing)
+    return cross_entropy(logits_BC, labels_B, classes, deferred_weights(classes))
+
+
+def deferred_weights(classes: Classes) -> Tensor | None:
+    """By the effective numbers of the classes' images, 1 in the mean; none before `drw_from`."""
+    config = classes.config
+    if classes.t < config.drw_from:
+        return None
+    effective_C = (1 - config.drw_beta**classes.counts_C) / (1 - config.drw_beta)
+    weight_C = 1 / effective_C
+    return weight_C / weight_C.mean()
 
 
 LOSSES: dict[str, Loss] = {
@@ -83,6 +125,8 @@ LOSSES: dict[str, Loss] = {
     "ldam-drw": ldam_drw,
 }
 
+WEIGHTS: dict[str, Callable[[Classes], Tensor | None]] = {"ldam-drw": deferred_weights}
+
 
 def loss_for_epoch(
     config: LossConfig,
@@ -91,8 +135,8 @@ def loss_for_epoch(
     device: torch.device,
     logit_scale: float,
     label_smoothing: float,
-) -> Callable[[float], Callable[[Tensor, Tensor], Tensor]]:
-    """t (share of the epochs that are done) -> that epoch's loss of logits [B, C] and labels [B].
+) -> Callable[[float], BatchLoss]:
+    """t (share of the epochs that are done) -> that epoch's loss.
 
     Raises `UserError` for a name that is no loss's.
     """
@@ -105,8 +149,12 @@ def loss_for_epoch(
     loss = LOSSES[config.name]
     on_device_C = torch.as_tensor(counts_C, dtype=torch.float32, device=device)
 
-    def for_epoch(t: float) -> Callable[[Tensor, Tensor], Tensor]:
+    def for_epoch(t: float) -> BatchLoss:
         classes = Classes(on_device_C, t, config, logit_scale, label_smoothing)
-        return lambda logits_BC, labels_B: loss(logits_BC, labels_B, classes)
+        weights = WEIGHTS.get(config.name)
+        return BatchLoss(
+            lambda logits_BC, labels_B: loss(logits_BC, labels_B, classes),
+            weights(classes) if weights else None,
+        )
 
     return for_epoch

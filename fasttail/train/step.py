@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fasttail.compute import Compute
+from fasttail.compute import Compute, add_up
 from fasttail.config import ComputeConfig, OptimConfig
 from fasttail.errors import UserError
 from fasttail.models import Recognizer
 from fasttail.plan.random import key
+from fasttail.train.losses import BatchLoss
 from fasttail.world import World
-
-LossOfBatch = Callable[[Tensor, Tensor], Tensor]
 
 
 class Step:
@@ -46,7 +45,7 @@ class Step:
         compute.place(model)
         self._compute = compute
         self._seed = seed
-        self._rank = world.rank
+        self._world = world
         self._parts = optim.accumulate
         self._dropout = _generator(compute.device)
         self._cuda_graphs = config.cuda_graphs
@@ -69,19 +68,20 @@ class Step:
         self,
         images_BCHW: Tensor,
         labels_B: Tensor,
-        loss_of: LossOfBatch,
+        loss_of: BatchLoss,
         *,
         lr: float,
         step: int,
     ) -> Tensor:
         """Updates the weights by one batch, as a loader gives it, with learning rate `lr`. `step`
-        counts over the whole training. Returns the batch's mean loss, a scalar that is still on the
-        device."""
+        counts over the whole training. Returns the loss, a scalar that is still on the device; with
+        several processes each returns its share, and the batch's is their mean."""
         # Dropout's only state is the step: a resumed run drops what it would have dropped.
-        self._dropout.manual_seed(int(key("step", self._seed, self._rank, step)))
+        self._dropout.manual_seed(int(key("step", self._seed, self._world.rank, step)))
         for group in self._optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
         compute = self._compute
+        weight = self._weight(loss_of, labels_B)
         total = torch.zeros((), device=compute.device)
         parts = list(zip(images_BCHW.chunk(self._parts), labels_B.chunk(self._parts), strict=True))
         for number, (part_BCHW, part_labels_B) in enumerate(parts, start=1):
@@ -90,8 +90,8 @@ class Step:
                 if self._cuda_graphs:
                     torch.compiler.cudagraph_mark_step_begin()
                 with compute.autocast():
-                    loss = loss_of(self._forward(part_BCHW), part_labels_B)
-                loss = loss * (len(part_labels_B) / len(labels_B))
+                    losses_B = loss_of.losses_of(self._forward(part_BCHW), part_labels_B)
+                loss = losses_B.sum() / weight
                 self._scaler.scale(loss).backward()
             total += loss.detach()
         self._scaler.step(self._optimizer)
@@ -107,6 +107,14 @@ class Step:
         """Goes on from what `state` gave."""
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
+
+    def _weight(self, loss_of: BatchLoss, labels_B: Tensor) -> Tensor:
+        """The whole batch's weight by the number of processes, whose gradients are averaged. They
+        have as many images, but of other classes."""
+        weight = loss_of.weight(labels_B)
+        if loss_of.weight_C is None:
+            return weight
+        return add_up(weight, self._world) / self._world.size
 
     def _exchanging_gradients(self, last: bool) -> Any:
         """Gradients are summed over the processes once a step, with the last part."""

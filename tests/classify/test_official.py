@@ -24,6 +24,7 @@ from fasttail.config import (
 from fasttail.evaluate.shots import Tally, summarize
 from fasttail.plan import View
 from fasttail.protocol import reported, settle
+from fasttail.train.losses import cross_entropy_of_batch
 from fasttail.world import World
 
 CLEAN = TrainConfig(classify=ClassifyConfig(tau=TauConfig(bias=True)))
@@ -31,7 +32,7 @@ OFFICIAL = settle(CLEAN.model_copy(update={"protocol": "official"}), ("train", "
 
 
 def job(optim: OptimConfig) -> Job:
-    return Job("", nn.Linear(1, 1), optim, "class", nn.functional.cross_entropy)
+    return Job("", nn.Linear(1, 1), optim, "class", cross_entropy_of_batch())
 
 
 def test_the_protocol_is_the_tables_values_whatever_the_recipe_says() -> None:

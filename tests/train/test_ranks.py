@@ -21,6 +21,10 @@ SETTINGS = (
     "optim.lr=0.05",
     "optim.lr_batch_size=8",
     "optim.warmup_epochs=0",
+    # Its last epoch's mean is weighted by class.
+    "loss.name=ldam-drw",
+    "loss.drw_from=0.5",
+    "model.cosine_scale=4",
     "compute.amp=fp32",
     "compute.log_every=1",
     "compute.tensorboard=false",

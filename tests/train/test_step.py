@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import plain
 import pytest
 import torch
@@ -9,9 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from fasttail.compute import Compute
-from fasttail.config import ComputeConfig, OptimConfig
+from fasttail.config import ComputeConfig, LossConfig, OptimConfig
 from fasttail.errors import UserError
 from fasttail.models import Recognizer
+from fasttail.train.losses import BatchLoss, cross_entropy_of_batch, loss_for_epoch
 from fasttail.train.step import Step
 from fasttail.world import World
 
@@ -40,10 +42,27 @@ def make(model: Recognizer, optim: OptimConfig = OPTIM, **config: object) -> Ste
     )
 
 
-def trained(model: Recognizer, optim: OptimConfig = OPTIM) -> list[torch.Tensor]:
+CROSS_ENTROPY = cross_entropy_of_batch()
+
+
+def weighted() -> BatchLoss:
+    """LDAM with its classes re-weighted, of which one has many times the weight of another."""
+    loss_at = loss_for_epoch(
+        LossConfig(name="ldam-drw", drw_from=0.0),
+        np.array([5000, 500, 50, 5]),
+        device=CPU.device,
+        logit_scale=1.0,
+        label_smoothing=0.1,
+    )
+    return loss_at(0.0)
+
+
+def trained(
+    model: Recognizer, optim: OptimConfig = OPTIM, loss: BatchLoss = CROSS_ENTROPY
+) -> list[torch.Tensor]:
     step = make(model, optim)
     for number, (images, labels) in enumerate(batches(3)):
-        step(images, labels, F.cross_entropy, lr=0.1, step=number)
+        step(images, labels, loss, lr=0.1, step=number)
     return [parameter.detach().clone() for parameter in model.parameters()]
 
 
@@ -60,7 +79,7 @@ def test_three_steps_are_those_of_plain_sgd() -> None:
     ours = recognizer()
     step = make(ours)
     got = [
-        step(images, labels, F.cross_entropy, lr=0.1, step=number).item()
+        step(images, labels, CROSS_ENTROPY, lr=0.1, step=number).item()
         for number, (images, labels) in enumerate(batches(3))
     ]
     assert got == pytest.approx(losses, rel=1e-5)
@@ -69,9 +88,10 @@ def test_three_steps_are_those_of_plain_sgd() -> None:
 
 
 @pytest.mark.parametrize("parts", [2, 5, 12])
-def test_a_batch_taken_in_parts_trains_the_same(parts: int) -> None:
-    whole = trained(recognizer())
-    in_parts = trained(recognizer(), OPTIM.model_copy(update={"accumulate": parts}))
+@pytest.mark.parametrize("loss", [CROSS_ENTROPY, weighted()], ids=["cross-entropy", "weighted"])
+def test_a_batch_taken_in_parts_trains_the_same(parts: int, loss: BatchLoss) -> None:
+    whole = trained(recognizer(), loss=loss)
+    in_parts = trained(recognizer(), OPTIM.model_copy(update={"accumulate": parts}), loss)
     for expected, value in zip(whole, in_parts, strict=True):
         torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
     assert not torch.equal(whole[0], recognizer().backbone.conv1.weight)
@@ -93,7 +113,7 @@ def test_what_dropout_drops_is_a_function_of_the_step() -> None:
     def loss(number: int, drawn_before: int) -> float:
         step = make(recognizer(Dropped))
         torch.rand(drawn_before)
-        return step(images, labels, F.cross_entropy, lr=0.1, step=number).item()
+        return step(images, labels, CROSS_ENTROPY, lr=0.1, step=number).item()
 
     assert loss(7, drawn_before=0) == loss(7, drawn_before=100)
     assert loss(7, drawn_before=0) != loss(8, drawn_before=0)
