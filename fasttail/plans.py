@@ -2,6 +2,7 @@
 them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from fasttail.compute import Compute
 from fasttail.config import DataConfig, OptimConfig, TrainConfig
@@ -15,31 +16,24 @@ from fasttail.world import World
 
 
 def train_view(data: DataConfig) -> View:
-    """The random view of stage 1."""
-    if data.train_view == "random-resized-crop":
-        return View.random_resized_crop(
-            out_px=data.px,
-            scale=data.scale,
-            ratio=data.ratio,
-            flip_p=data.flip_p,
-            jitter=data.jitter,
-        )
-    if data.train_view == "random-crop":
-        return View.random_crop(
-            out_px=data.px, padding=data.padding, flip_p=data.flip_p, jitter=data.jitter
-        )
-    return _fixed_view(data.train_view, data)
+    """The view of stage 1, random but where `data.train_view` is a fixed one: flips and jitter are
+    drawn for any."""
+    return replace(_view(data.train_view, data), flip_p=data.flip_p, jitter=data.jitter)
 
 
 def eval_view(data: DataConfig) -> View:
     """The fixed view of evaluation and of stage 2's features."""
-    return _fixed_view(data.eval_view, data)
+    return _view(data.eval_view, data)
 
 
-def _fixed_view(kind: str, data: DataConfig) -> View:
+def _view(kind: str, data: DataConfig) -> View:
+    if kind == "random-resized-crop":
+        return View.random_resized_crop(data.px, data.scale, data.ratio, flip_p=0)
+    if kind == "random-crop":
+        return View.random_crop(data.px, data.padding, flip_p=0)
     if kind == "whole":
-        return View.whole(out_px=data.px)
-    return View.center(out_px=data.px, resize_px=data.resize_px)
+        return View.whole(data.px)
+    return View.center(data.px, data.resize_px)
 
 
 def train_epochs(

@@ -70,7 +70,10 @@ def make_stage(blob_shards: Path, tmp_path: Path) -> MakeStage:
         config = TrainConfig(
             protocol=protocol,  # type: ignore[arg-type]
             data=DataConfig(
-                px=32, train_view="random-crop" if flip else "whole", eval_view="whole", flip_p=0.5
+                px=32,
+                train_view="random-crop" if flip else "whole",
+                eval_view="whole",
+                flip_p=0.5 if flip else 0.0,
             ),
             classify=ClassifyConfig(crt=optim, lws=optim).model_copy(update=classify),
             compute=ComputeConfig(tensorboard=False),
