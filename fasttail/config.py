@@ -224,7 +224,7 @@ class ComputeConfig(Section):
     channels_last: bool = True
     compile: bool = Field(default=False, description="torch.compile the network")
     cuda_graphs: bool = Field(
-        default=False, description="replay the step's kernels as CUDA graphs; needs a GPU"
+        default=False, description="with compile: replay its kernels as CUDA graphs; needs a GPU"
     )
     sync_batchnorm: bool = Field(
         default=False, description="BatchNorm over the whole batch, not each GPU's share"

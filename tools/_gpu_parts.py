@@ -17,7 +17,6 @@ from PIL import Image
 # Settings of compute.* for each way to run a network.
 MODES = {
     "eager": (),
-    "cuda graphs": ("compute.cuda_graphs=true",),
     "compiled": ("compute.compile=true",),
     "compiled, cuda graphs": ("compute.compile=true", "compute.cuda_graphs=true"),
 }

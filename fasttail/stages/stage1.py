@@ -71,9 +71,7 @@ def _train(
     with out_of_memory_explained(
         optim.batch_size // world.size // optim.accumulate,
         run.config.data.px,
-        f"--set optim.accumulate={2 * optim.accumulate} takes half as many at a time and trains "
-        "the same but for BatchNorm, "
-        f"--set optim.batch_size={max(optim.batch_size // 2, 1)} lowers the learning rate too",
+        _smaller(run),
     ):
         try:
             return rep.train(
@@ -89,6 +87,16 @@ def _train(
             if not atomic.is_full(error):
                 raise
             raise atomic.explain(error, run.dir, f"go on with {_go_on(run)}") from None
+
+
+def _smaller(run: Run) -> str:
+    """What takes less memory."""
+    optim = run.config.optim
+    smaller = f"--set optim.batch_size={max(optim.batch_size // 2, 1)} lowers the learning rate too"
+    if run.config.compute.cuda_graphs:  # which are of whole batches
+        return smaller
+    parts = f"--set optim.accumulate={2 * optim.accumulate}"
+    return f"{parts} takes half as many at a time and trains the same but for BatchNorm, {smaller}"
 
 
 def _go_on(run: Run) -> str:

@@ -38,6 +38,8 @@ class Step:
         world: World,
         seed: int,
     ) -> None:
+        if config.cuda_graphs:
+            _check_graphs(optim, config, compute)
         if config.sync_batchnorm:
             if compute.device.type != "cuda":
                 raise UserError("compute.sync_batchnorm needs GPUs: leave it out on the CPU")
@@ -61,8 +63,10 @@ class Step:
             fused=True,
         )
         self._scaler = compute.grad_scaler()
+        if self._scaler.is_enabled():
+            _begin_momentum(self._optimizer)
         self._network = _distributed(model, compute, world)
-        self._forward = _compiled(self._network, config, compute)
+        self._forward = _compiled(self._network, config)
 
     def __call__(
         self,
@@ -131,6 +135,14 @@ def _generator(device: torch.device) -> torch.Generator:
     return torch.default_generator
 
 
+def _begin_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Zeros. The fused kernel makes the buffers with its first step and leaves in them whatever lay
+    there where the scaler skips that step; the next one would take it for momentum."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
 def _trained(module: nn.Module) -> Sequence[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
@@ -147,14 +159,23 @@ def _distributed(model: nn.Module, compute: Compute, world: World) -> nn.Module:
     return DistributedDataParallel(model, device_ids=device_ids, **options)
 
 
-def _compiled(network: nn.Module, config: ComputeConfig, compute: Compute) -> Callable[..., Tensor]:
-    """The forward pass as configured. CUDA graphs are torch.compile's: it copies inputs into the
-    graphs' memory and records one for each shape."""
-    if config.cuda_graphs and compute.device.type != "cuda":
+def _check_graphs(optim: OptimConfig, config: ComputeConfig, compute: Compute) -> None:
+    """CUDA graphs are torch.compile's, which has one backward pass a step in them."""
+    if not config.compile:
+        raise UserError(
+            "compute.cuda_graphs replays what compute.compile makes: give both, or neither"
+        )
+    if optim.accumulate > 1:
+        raise UserError(
+            "compute.cuda_graphs can't add gradients up over parts of a batch: leave it out, or "
+            "optim.accumulate"
+        )
+    if compute.device.type != "cuda":
         raise UserError("compute.cuda_graphs needs a GPU: leave it out on the CPU")
-    if config.compile:
-        mode = "reduce-overhead" if config.cuda_graphs else "default"
-        return torch.compile(network, mode=mode)
-    if config.cuda_graphs:
-        return torch.compile(network, backend="cudagraphs")
-    return network
+
+
+def _compiled(network: nn.Module, config: ComputeConfig) -> Callable[..., Tensor]:
+    """The forward pass as configured."""
+    if not config.compile:
+        return network
+    return torch.compile(network, mode="reduce-overhead" if config.cuda_graphs else "default")

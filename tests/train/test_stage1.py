@@ -147,6 +147,18 @@ def test_out_of_memory_names_the_batch_and_what_to_lower(
     assert not Path("run").exists()
 
 
+def test_out_of_memory_with_cuda_graphs_does_not_recommend_what_they_refuse(
+    blob_shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(rep, "train", fails)
+    with pytest.raises(UserError, match=r"do not fit .*: --set optim\.batch_size=4") as raised:
+        stages.train(options(blob_shards, "run", "compute.cuda_graphs=true"), QUIET)
+    assert "accumulate" not in str(raised.value)
+
+
 def test_another_fault_in_the_step_is_not_taken_for_want_of_memory(
     blob_shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,6 @@
 """One step on images that a test makes, compared with plain torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import plain
@@ -87,6 +87,38 @@ def test_three_steps_are_those_of_plain_sgd() -> None:
         torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.fixture
+def fresh_memory_is_nan() -> Iterator[None]:
+    """What torch.empty gives is not a number, so that nobody can take it for zeros."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("fresh_memory_is_nan")
+def test_a_first_step_that_overflows_under_a_loss_scaler_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    monkeypatch.setattr(Compute, "grad_scaler", lambda self: scaler)
+
+    def overflows(logits_BC: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits_BC, labels_B) * torch.inf
+
+    model = recognizer()
+    step = make(model)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    images, labels = batches(1)[0]
+    step(images, labels, overflows, lr=0.1, step=0)
+    assert scaler.get_scale() == 2.0**9, "the step was skipped"
+    for expected, value in zip(before, model.parameters(), strict=True):
+        assert torch.equal(value, expected)
+    for number, (images, labels) in enumerate(batches(3), start=1):
+        step(images, labels, F.cross_entropy, lr=0.1, step=number)
+    for expected, value in zip(trained(recognizer()), model.parameters(), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("parts", [2, 5, 12])
 @pytest.mark.parametrize("loss", [CROSS_ENTROPY, weighted()], ids=["cross-entropy", "weighted"])
 def test_a_batch_taken_in_parts_trains_the_same(parts: int, loss: BatchLoss) -> None:
@@ -119,10 +151,25 @@ def test_what_dropout_drops_is_a_function_of_the_step() -> None:
     assert loss(7, drawn_before=0) != loss(8, drawn_before=0)
 
 
+@pytest.mark.parametrize(
+    ("accumulate", "compile", "message"),
+    [
+        (2, True, r"compute.cuda_graphs .* optim.accumulate"),
+        (1, False, r"compute.cuda_graphs .* compute.compile"),
+    ],
+)
+def test_cuda_graphs_are_refused_where_they_do_not_work(
+    accumulate: int, compile: bool, message: str
+) -> None:
+    optim = OPTIM.model_copy(update={"accumulate": accumulate})
+    with pytest.raises(UserError, match=message):
+        make(recognizer(), optim, cuda_graphs=True, compile=compile)
+
+
 @pytest.mark.parametrize("what", ["cuda_graphs", "sync_batchnorm"])
 def test_what_only_a_gpu_has_is_refused_on_the_cpu(what: str) -> None:
     with pytest.raises(UserError, match=f"compute.{what} needs"):
-        make(recognizer(), **{what: True})
+        make(recognizer(), compile=True, **{what: True})
 
 
 def test_the_backbones_learning_rate_is_its_share() -> None:
