@@ -31,5 +31,5 @@ def test_a_view_of_evaluation_is_fixed_whatever_training_does(kind: str) -> None
     draw = eval_view(data).at(seed=0, epoch=0)
     assert not draw.flips(0, 400).any()
     assert draw.jitters(0, 400) is None
-    fixed = boxes.whole(*SIZES_B) if kind == "whole" else boxes.center(*SIZES_B, 32, 36)
+    fixed = boxes.whole(*SIZES_B) if kind == "whole" else boxes.center(*SIZES_B, (32, 32), 36)
     np.testing.assert_array_equal(draw.boxes(0, *SIZES_B), fixed)

@@ -244,7 +244,7 @@ def test_every_method_is_made_and_scored_under_the_official_protocol(
     assert rows["tau"]["note"].endswith("chosen on this split, test")
     assert rows["tau"]["chosen_on"] == "test"
     assert rows["crt"]["chosen_on"] == "val"
-    assert rows["ncm"]["note"] == "cl2n, dot"
+    assert rows["ncm"]["note"] == "cl2n, l2"
     assert rows["ncm"]["ece"] is None
     assert all(row["ece"] is not None for name, row in rows.items() if name != "ncm")
     table = (stage.run.dir / "per_class.csv").read_text().splitlines()
