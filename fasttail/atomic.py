@@ -1,8 +1,10 @@
-"""Files that are whole or not there: a temporary name, fsync, rename, fsync of the folder."""
+"""Files that are whole or not there: a temporary name, fsync, rename, fsync of the folder. And who
+may write into a folder, and what a write that failed means to a person."""
 
 import errno
+import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -10,6 +12,7 @@ from typing import BinaryIO
 from fasttail.errors import UserError
 
 _SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def fsync_folder(folder: Path) -> None:
@@ -50,9 +53,20 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         file.flush()
 
 
-def is_full(error: OSError) -> bool:
-    """Whether a write failed for want of room."""
-    return error.errno in _SPACE
+@contextmanager
+def held(path: Path, busy: UserError) -> Iterator[None]:
+    """Locks a file for the block, and makes it if need be; raises `busy` if another process holds
+    it. The lock ends with the process, however that ends."""
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise busy from None
+        except OSError as error:
+            # Some network file systems have no locks: whoever uses one looks out for himself.
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+        yield
 
 
 AGAIN = "run the same command again: it takes up the finished parts"
@@ -60,9 +74,20 @@ AGAIN = "run the same command again: it takes up the finished parts"
 
 def explain(error: OSError, folder: Path, then: str = AGAIN) -> UserError:
     """What a failed write means to a person; `then` says how to go on once there is room."""
-    if is_full(error):
+    if error.errno in _SPACE:
         return UserError(
             f"{folder}: {os.strerror(error.errno or 0)}: nothing unfinished has a final name; make "
             f"room, then {then}"
         )
     return UserError(f"{folder}: cannot write: {error.strerror or error}")
+
+
+@contextmanager
+def explained(folder: Path, then: Callable[[], str]) -> Iterator[None]:
+    """Puts it into words if the disk is full in the block, or may not be written to."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (*_SPACE, *_DENIED):
+            raise explain(error, folder, then()) from error
+        raise

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import fasttail
-from fasttail import recipes
+from fasttail import atomic, recipes
 from fasttail.atomic import whole_path
 from fasttail.config import TrainConfig
 from fasttail.errors import UserError
@@ -118,27 +118,30 @@ def create(
     `write_start` writes the weights that stage 1 starts from, and `init` says what they are. They
     come before run.json, which makes the directory a run: there is no run without them.
     """
-    _clear(directory)
-    if directory.exists() and any(directory.iterdir()):
-        raise UserError(
-            f"{directory} is there already: go on with --resume, or give a new name with --run"
+    try:
+        _clear(directory)
+        if directory.exists() and any(directory.iterdir()):
+            raise UserError(
+                f"{directory} is there already: go on with --resume, or give a new name with --run"
+            )
+        directory.mkdir(parents=True, exist_ok=True)
+        if write_start is not None:
+            write_start(directory / START)
+        write_json(
+            directory / "run.json",
+            {
+                "format": FORMAT,
+                "dataset": dataset,
+                "shards": str(shards_dir.resolve()),
+                "shards_digest": shards_digest,
+                "class_names": list(class_names),
+                "init": init,
+                "config": config.model_dump(mode="json"),
+                "provenance": provenance(),
+            },
         )
-    directory.mkdir(parents=True, exist_ok=True)
-    if write_start is not None:
-        write_start(directory / START)
-    write_json(
-        directory / "run.json",
-        {
-            "format": FORMAT,
-            "dataset": dataset,
-            "shards": str(shards_dir.resolve()),
-            "shards_digest": shards_digest,
-            "class_names": list(class_names),
-            "init": init,
-            "config": config.model_dump(mode="json"),
-            "provenance": provenance(),
-        },
-    )
+    except OSError as error:
+        raise atomic.explain(error, directory, "run the same command again") from error
     return open_run(directory)
 
 
@@ -169,6 +172,16 @@ def open_run(directory: Path) -> Run:
         class_names=tuple(about["class_names"]),
         init=about.get("init"),
     )
+
+
+@contextmanager
+def held(run: Run) -> Iterator[None]:
+    """Keeps other commands from writing into the run. `UserError` if one is at work there."""
+    busy = UserError(
+        f"another fasttail is at work on {run.dir}: wait for it, or begin another run with --run"
+    )
+    with atomic.held(run.dir / "run.json", busy):
+        yield
 
 
 @contextmanager

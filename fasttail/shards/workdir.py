@@ -8,12 +8,11 @@ train-00000.R.npz     rank R's rows of that part, while the other ranks work on 
 train-00000.npz       the rows of a finished part: the next run need not make it again
 """
 
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,19 +74,16 @@ class WorkDir:
 
         Raises `UserError` if one is running or the folder can't be made.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / "lock").open("wb")
-        except OSError as error:
-            raise atomic.explain(error, self.out) from None
-        with lock:
+        busy = UserError(
+            f"another fasttail convert is writing to {self.out}: wait for it, or choose another "
+            "--out"
+        )
+        with ExitStack() as stack:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"another fasttail convert is writing to {self.out}: wait for it, or choose "
-                    "another --out"
-                ) from None
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(atomic.held(self.path / "lock", busy))
+            except OSError as error:
+                raise atomic.explain(error, self.out) from None
             yield
 
     def temporary(self, file: str) -> Path:

@@ -2,10 +2,10 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from fasttail import engines, models, recipes, rundir, shards
+from fasttail import atomic, engines, models, recipes, rundir, shards
 from fasttail.compute import Compute, pick, process_group
 from fasttail.config import TrainConfig
 from fasttail.console import Reporter
@@ -63,10 +63,16 @@ def shards_of(run: Run) -> Shards:
 
 
 @contextmanager
-def computing(run: Run, world: World) -> Iterator[tuple[Compute, Kept]]:
-    """Where a run's arithmetic is done, and what decodes its images there."""
+def computing(run: Run, world: World, go_on: Callable[[], str]) -> Iterator[tuple[Compute, Kept]]:
+    """Where a run's arithmetic is done, and what decodes its images there. The run is this
+    command's alone meanwhile; `go_on` says how to go on if it can't be written to."""
     compute = pick(run.config.compute, world)
-    with process_group(world, compute.device), Kept(run.config.data, compute.device) as engines:
+    with (
+        atomic.explained(run.dir, lambda: f"go on with {go_on()}"),
+        rundir.held(run) if world.is_main else nullcontext(),
+        process_group(world, compute.device),
+        Kept(run.config.data, compute.device) as engines,
+    ):
         yield compute, engines
 
 

@@ -2,7 +2,7 @@
 
 import signal
 
-from fasttail import atomic, classify, models, rundir
+from fasttail import classify, models, rundir
 from fasttail.classify import Stage
 from fasttail.compute import Compute, out_of_memory_explained
 from fasttail.console import Reporter
@@ -33,7 +33,7 @@ def train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
     with (
         stoppable(lambda: f"what is done is kept: go on with {_go_on(run)}"),
         rundir.discarded_if_refused(run, new=not resume and world.is_main),
-        computing(run, world) as (compute, engines),
+        computing(run, world, lambda: _go_on(run)) as (compute, engines),
     ):
         announce(run, opened, compute, world, reporter)
         if run.model_path.exists():
@@ -73,20 +73,15 @@ def _train(
         run.config.data.px,
         _smaller(run),
     ):
-        try:
-            return rep.train(
-                run,
-                opened,
-                world=world,
-                compute=compute,
-                reporter=reporter,
-                resume=resume,
-                engines=engines,
-            )
-        except OSError as error:
-            if not atomic.is_full(error):
-                raise
-            raise atomic.explain(error, run.dir, f"go on with {_go_on(run)}") from None
+        return rep.train(
+            run,
+            opened,
+            world=world,
+            compute=compute,
+            reporter=reporter,
+            resume=resume,
+            engines=engines,
+        )
 
 
 def _smaller(run: Run) -> str:

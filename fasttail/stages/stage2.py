@@ -26,7 +26,7 @@ def train_cls(options: TrainOptions, world: World, reporter: Reporter) -> Run:
         run = rundir.open_run(options.run or rundir.only_run())
     run = run.with_config(configure(options, run.config))
     opened = shards_of(run)
-    with computing(run, world) as (compute, engines):
+    with computing(run, world, lambda: "the same command") as (compute, engines):
         model = rep.load_model(run, compute)
         stage = Stage(run, model, opened, world, compute, reporter, engines)
         if world.is_main:
@@ -63,7 +63,7 @@ def evaluate(
     run = rundir.open_run(run_dir or rundir.only_run())
     opened = shards_of(run)
     opened.split(split_name)  # says which there are, before any work is done
-    with computing(run, world) as (compute, engines):
+    with computing(run, world, lambda: "the same command") as (compute, engines):
         model = rep.load_model(run, compute)
         stage = Stage(run, model, opened, world, compute, reporter, engines)
         rows = classify.score_heads(classify.saved_heads(stage), stage, split_name)

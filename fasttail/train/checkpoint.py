@@ -48,15 +48,21 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path}: no such file of weights")
     try:
         with safe_open(path, "pt") as file:
-            about = file.metadata() or {}
+            header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not readable as safetensors: {error}") from None
-    if about.get("format") != FORMAT:
+    if header.get("format") != FORMAT:
         raise UserError(
-            f"{path}: format {about.get('format')!r}, but this version reads {FORMAT!r}"
+            f"{path}: format {header.get('format')!r}, but this version reads {FORMAT!r}"
         )
-    return tensors, json.loads(about["about"])
+    try:
+        about = json.loads(header["about"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged: {_line(error)}") from None
+    if not isinstance(about, dict):
+        raise UserError(f"{path}: damaged: its description is no object")
+    return tensors, about
 
 
 class Checkpoints:
@@ -72,6 +78,7 @@ class Checkpoints:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._next = 0
+        self.damage = ""
 
     def save(self, position: Position, model: torch.nn.Module, state: Mapping[str, Any]) -> None:
         """Writes the weights and the rest of the state for this position."""
@@ -94,20 +101,48 @@ class Checkpoints:
         save_weights(self.directory / name, model.state_dict(), about)
 
     def latest(self) -> tuple[Position, dict[str, Tensor], dict[str, Any]] | None:
-        """The furthest whole checkpoint: position, weights and the rest; None if there is none."""
+        """The furthest whole checkpoint: position, weights and the rest; None if there is none.
+
+        A slot that is damaged is passed over, and `damage` then says why. Raises `UserError` if
+        nothing else is left.
+        """
         found = []
+        self.damage = ""
         for slot in self.SLOTS:
-            weights_path = self.directory / f"{slot}.safetensors"
-            state_path = self.directory / f"{slot}.state.pt"
-            if not (weights_path.exists() and state_path.exists()):
-                continue
-            weights, about = load_weights(weights_path)
-            state = torch.load(state_path, map_location="cpu", weights_only=True)
-            if state["position"] == about["position"]:
-                position = Position(**state.pop("position"))
-                found.append((position, slot, weights, state))
+            try:
+                read = self._read(slot)
+            except UserError as error:
+                self.damage = str(error)
+            else:
+                if read is not None:
+                    found.append((slot, *read))
         if not found:
+            if self.damage:
+                raise UserError(
+                    f"{self.damage}: no whole checkpoint is left: begin the training again under "
+                    "another --run"
+                )
             return None
-        position, slot, weights, state = max(found, key=lambda item: item[0])
+        slot, position, weights, state = max(found, key=lambda item: item[1])
         self._next = 1 - self.SLOTS.index(slot)
         return position, weights, state
+
+    def _read(self, slot: str) -> tuple[Position, dict[str, Tensor], dict[str, Any]] | None:
+        """What is in a slot; None if it is not there, or a kill came between its two files."""
+        weights_path = self.directory / f"{slot}.safetensors"
+        state_path = self.directory / f"{slot}.state.pt"
+        if not (weights_path.exists() and state_path.exists()):
+            return None
+        weights, about = load_weights(weights_path)
+        try:
+            state = torch.load(state_path, map_location="cpu", weights_only=True)
+            position = Position(**state.pop("position"))
+        # A damaged file makes torch raise whatever Python raises; EOFError would end as "Aborted".
+        except Exception as error:  # noqa: BLE001
+            raise UserError(f"{state_path}: damaged: {_line(error)}") from None
+        return (position, weights, state) if asdict(position) == about.get("position") else None
+
+
+def _line(error: Exception) -> str:
+    """What an error says, as the beginning of one line."""
+    return f"{type(error).__name__}: {error}".split("\n")[0][:200].strip()

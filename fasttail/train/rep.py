@@ -94,6 +94,8 @@ def train(
     position = Position(epoch=0, step=0)
     best = Best()
     found = checkpoints.latest() if resume else None
+    if checkpoints.damage:
+        reporter.say(f"{checkpoints.damage}: the checkpoint before it is whole")
     if found is not None:
         position, weights, state = found
         model.load_state_dict(weights)

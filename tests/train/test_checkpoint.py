@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from fasttail.errors import UserError
 from fasttail.train.checkpoint import Checkpoints, Position, load_weights, save_weights
@@ -47,6 +48,53 @@ def test_after_resuming_the_slot_in_use_is_not_the_first_to_be_overwritten(
     again.save(Position(0, 2), model(2), {})
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"a.safetensors", "a.state.pt", "b.safetensors", "b.state.pt"}
+
+
+DAMAGE = {
+    "empty": lambda content: b"",
+    "cut": lambda content: content[: len(content) // 2],
+    "no such file": lambda content: b"junk" * 100,
+    "zeros": lambda content: bytes(len(content)),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("file", ["b.state.pt", "b.safetensors"])
+def test_a_damaged_slot_does_not_stand_in_the_way_of_the_whole_one(
+    tmp_path: Path, file: str, how: str
+) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(Position(0, 1), model(1), {"optimizer": {"x": 1}})
+    checkpoints.save(Position(0, 2), model(2), {"optimizer": {"x": 2}})
+    (tmp_path / file).write_bytes(DAMAGE[how]((tmp_path / file).read_bytes()))
+    again = Checkpoints(tmp_path)
+    found = again.latest()
+    assert found is not None
+    assert (found[0], found[2]["optimizer"]) == (Position(0, 1), {"x": 1})
+    assert str(tmp_path / file) in again.damage
+    assert "\n" not in again.damage
+    again.save(Position(0, 3), model(3), {})  # over the damaged one
+    last = Checkpoints(tmp_path)
+    found = last.latest()
+    assert found is not None
+    assert found[0] == Position(0, 3)
+    assert not last.damage
+    (tmp_path / "a.state.pt").write_bytes(b"")
+    (tmp_path / file).write_bytes(b"")
+    with pytest.raises(UserError, match=r"no whole checkpoint is left: begin the training again"):
+        Checkpoints(tmp_path).latest()
+
+
+@pytest.mark.parametrize("about", ["{", "3", "null", "[" * 100_000])
+def test_weights_whose_description_is_damaged_are_named(tmp_path: Path, about: str) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"w": torch.ones(4)}, path, {"format": "fasttail-1", "about": about})
+    with pytest.raises(UserError, match=r"model\.safetensors: damaged: ") as caught:
+        load_weights(path)
+    assert "\n" not in str(caught.value)
+    save_file({"w": torch.ones(4)}, path, {"format": "fasttail-1"})
+    with pytest.raises(UserError, match="damaged"):
+        load_weights(path)
 
 
 def test_damaged_weights_are_named(tmp_path: Path) -> None:
