@@ -1,22 +1,23 @@
 """Image files -> uint8 batches, on the very path that training's images took.
 
-    file -> `shards.image.prepare`: the form that convert would store    (threads)
+    file -> `shards.image.prepare`: the form that convert would store    (convert's own processes)
          -> a plan of its evaluation box -> the engine that decodes on the CPU
 
-A file that is no image is told apart before a batch is made, so it costs nobody else anything.
+A file that is no image is told apart before a batch is made, so it costs nobody else anything; one
+that crashes its decoder or holds it up costs a process, as it does in convert.
 """
 
 import os
-import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import torch
 
 from fasttail import engines
@@ -26,8 +27,12 @@ from fasttail.engines import ffcv
 from fasttail.engines.base import Batch
 from fasttail.engines.source import InMemory
 from fasttail.plan import EvalEpoch, View
-from fasttail.shards.image import BIG_PIXELS, Big, Rule, Stored, prepare
-from fasttail.shards.jpeg import BadImage
+from fasttail.shards.beton import Beton
+from fasttail.shards.image import Rule, Stored
+from fasttail.shards.pool import Pool
+from fasttail.shards.worker import Done, Task
+
+AT_A_TIME = 16  # images that a process is given
 
 
 @dataclass(frozen=True)
@@ -65,50 +70,63 @@ def find(named: Iterable[str], stdin: BinaryIO) -> Iterator[str]:
 
 
 def batches(
-    paths: Iterable[str], rule: Rule, view: View, *, batch_size: int, threads: int
+    paths: Iterable[str],
+    rule: Rule,
+    view: View,
+    *,
+    batch_size: int,
+    threads: int,
+    timeout_s: float,
 ) -> Generator[Decoded]:
     """Reads, checks and decodes files, `batch_size` at a time, the next while the last is used;
-    memory does not grow with their number. `threads` 0: as many as there are cores."""
+    memory does not grow with their number. `threads` 0: as many as there are cores. What takes
+    longer than `timeout_s` is a bad image."""
     threads = threads or len(os.sched_getaffinity(0))
-    big_images = threading.Lock()  # one at a time: memory
-
-    @contextmanager
-    def big(pixels: int) -> Iterator[None]:
-        if pixels <= BIG_PIXELS:
-            yield
-            return
-        with big_images:
-            yield
-
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="fasttail-read")
-    queue: deque[list[Future[Photo]]] = deque()
-    left = iter(paths)
-    try:
-        while True:
-            chunk = [pool.submit(read, path, rule, big) for path in islice(left, batch_size)]
-            if chunk:
-                queue.append(chunk)
-            if not queue:
-                return
-            if not chunk or len(queue) == 2:
-                photos = tuple(future.result() for future in queue.popleft())
-                yield Decoded(photos, decode(photos, view, threads))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    queue: deque[Future[tuple[Photo, ...]]] = deque()
+    left, first = iter(paths), 0
+    with (
+        Pool(threads, rule, Beton(), timeout_s) as pool,
+        ThreadPoolExecutor(1, thread_name_prefix="fasttail-read") as reading,
+    ):
+        try:
+            while True:
+                chunk = list(islice(left, batch_size))
+                if chunk:
+                    queue.append(reading.submit(read, pool, chunk, first))
+                    first += len(chunk)
+                if not queue:
+                    return
+                if not chunk or len(queue) == 2:
+                    photos = queue.popleft().result()
+                    yield Decoded(photos, decode(photos, view, threads))
+        finally:
+            reading.shutdown(wait=True, cancel_futures=True)
 
 
-def read(path: str, rule: Rule, big: Big) -> Photo:
-    """One file, checked and in the form that convert would store. Never raises for a bad file."""
-    if Path(path).is_dir():
-        return Photo(path, None, "a folder without images")
-    try:
-        # Against the root: `FileImages` puts its folder before every path.
-        source = FileImages(Path("/"), (str(Path(path).absolute()),)).read(0)
-        return Photo(path, prepare(source, rule, raw=False, decode=True, big=big))
-    except OSError as error:
-        return Photo(path, None, f"cannot be read: {error.strerror or error}")
-    except BadImage as error:
-        return Photo(path, None, str(error))
+def read(pool: Pool, paths: Sequence[str], first: int) -> tuple[Photo, ...]:
+    """Files, checked and in the form that convert would store; `first` numbers them, so that the
+    pool knows one from another. Never raises for a bad file."""
+    # Against the root: `FileImages` puts its folder before every path.
+    files = FileImages(Path("/"), tuple(str(Path(path).absolute()) for path in paths))
+    photos: dict[int, Photo] = {}
+
+    def tasks() -> Iterator[Task]:
+        for start in range(0, len(paths), AT_A_TIME):
+            which = np.arange(start, min(start + AT_A_TIME, len(paths)))
+            no = np.zeros(len(which), bool)
+            yield Task(first + start, "hand", files.pick(which), which, raw_K=no, measured_K=no)
+
+    def take(task: Task, done: Done) -> None:
+        start = task.number - first
+        for k, stored in done.handed.items():
+            photos[start + k] = Photo(paths[start + k], stored)
+        for k, why in done.rejected:
+            path = paths[start + k]
+            why = "a folder without images" if Path(path).is_dir() else why
+            photos[start + k] = Photo(path, None, why)
+
+    pool.run(tasks(), take)
+    return tuple(photos[i] for i in range(len(paths)))
 
 
 def decode(photos: Sequence[Photo], view: View, threads: int) -> Batch | None:

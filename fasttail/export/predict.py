@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import torch
 
 from fasttail.compute import pick
-from fasttail.config import ComputeConfig, DataConfig
+from fasttail.config import ComputeConfig, ConvertConfig, DataConfig
 from fasttail.console import Reporter
 from fasttail.errors import UserError
 from fasttail.export.classifiers import Classifier, RunClassifier, load_model
@@ -47,6 +47,7 @@ def predictions(
             about.eval_view(),
             batch_size=data.eval_batch_size,
             threads=data.threads,
+            timeout_s=ConvertConfig().image_timeout_s,
         )
     ) as chunks:
         for chunk in chunks:

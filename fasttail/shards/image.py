@@ -29,6 +29,7 @@ from fasttail.shards.jpeg import BadImage
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
 MAX_SIDE = 65500  # of a JPEG; the .beton header has 16 bits
 MAX_RAW_BYTES = 8 << 20  # a larger image is not kept as pixels: it would not fit a page of .beton
+MAX_SCANS = 200  # of a JPEG that Pillow is to decode; the kernel has the same limit
 BIG_PIXELS = 16_000_000  # only one process at a time decodes an image of more than this
 
 
@@ -193,6 +194,8 @@ def _check_size(height: int, width: int, rule: Rule) -> None:
 
 
 def _convert(source: bytes, rule: Rule, big: Big) -> Stored:
+    if jpeg.is_jpeg(source) and jpeg.scans(source) > MAX_SCANS:
+        raise BadImage(f"more than {MAX_SCANS} scans")
     image = _open(source)
     kind = f"{image.format} {image.mode}"
     _check_size(image.height, image.width, rule)

@@ -1,5 +1,6 @@
 """What a JPEG file says of itself before its pixels: size, coding, colour, EXIF orientation."""
 
+import re
 from dataclasses import dataclass
 
 SOI, EOI, SOS, APP1, APP14 = 0xD8, 0xD9, 0xDA, 0xE1, 0xEE
@@ -7,6 +8,8 @@ _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ALONE = frozenset((*range(0xD0, 0xD8), 0x01))  # markers without a length
 _PLAIN = frozenset((0xC0, 0xC1, 0xC2))  # baseline, extended (both Huffman), progressive
 _ORIENTATION = 0x0112
+# In a scan's data 0xFF is followed by 0 or a restart's number: anything else is the next segment.
+_SEGMENT = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
 
 class BadImage(Exception):
@@ -99,3 +102,17 @@ def orientation(data: bytes, exif: tuple[int, int] | None) -> int:
 def has_end(data: bytes) -> bool:
     """Whether the file's end-of-image marker is there; bytes may follow it."""
     return data.rfind(b"\xff\xd9") > 0
+
+
+def scans(data: bytes) -> int:
+    """How many scans a JPEG file has, up to its end marker: each may cost a pass over all pixels,
+    and take a few bytes."""
+    count, at = 0, 2
+    while found := _SEGMENT.search(data, at):
+        at, marker = found.end(), data[found.end() - 1]
+        if marker == EOI:
+            break
+        if marker not in _ALONE:
+            at += int.from_bytes(data[at : at + 2])
+        count += marker == SOS
+    return count

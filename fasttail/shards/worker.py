@@ -84,11 +84,12 @@ class Task:
     """A chunk of K images.
 
     "store": to be written to `place`. "look": they stay where they are, and only what is known of
-    them comes back. "size": only height and width, from the header.
+    them comes back. "hand": what would be stored comes back. "size": only height and width, from
+    the header.
     """
 
     number: int
-    kind: Literal["store", "look", "size"]
+    kind: Literal["store", "look", "hand", "size"]
     images: Images
     labels_K: np.ndarray
     raw_K: np.ndarray
@@ -100,7 +101,7 @@ class Task:
 @dataclass(frozen=True)
 class Done:
     """What became of a chunk. `sums`: of the measured images, pixels, and per channel their sum and
-    the sum of their squares."""
+    the sum of their squares. `handed`: of "hand", images by their place."""
 
     number: int
     rows_K: np.ndarray
@@ -108,6 +109,7 @@ class Done:
     damaged: list[tuple[int, str]]  # stored, re-encoded
     kinds: dict[str, int]
     sums: list[int]
+    handed: dict[int, Stored] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,12 @@ class Worker:
     def run(self, task: Task) -> Done | Failed:
         rows = np.zeros(len(task.labels_K), ROW)
         done = Done(task.number, rows, [], [], {}, [0] * 7)
-        do = {"store": self._store, "look": self._look, "size": self._size}[task.kind]
+        do = {
+            "store": self._store,
+            "look": self._look,
+            "hand": self._hand,
+            "size": self._size,
+        }[task.kind]
         try:
             for k in range(len(rows)):
                 try:
@@ -258,6 +265,9 @@ class Worker:
             done.rows_K[k]["lead"] = lead
         self._note(task, k, stored, done)
         done.rows_K[k]["state"] = SLOT
+
+    def _hand(self, task: Task, k: int, source: bytes | np.ndarray, done: Done) -> None:
+        done.handed[k] = self._prepare(task, k, source)
 
     def _size(self, task: Task, k: int, source: bytes | np.ndarray, done: Done) -> None:
         done.rows_K[k]["height"], done.rows_K[k]["width"] = dimensions(source, self.rule)

@@ -118,7 +118,9 @@ def test_a_file_is_seen_as_its_converted_form_is_in_evaluation(
 
     files = [str(tmp_path / "in" / split.source_name(i)) for i in range(len(split))]
     decoded = list(
-        batches(files, rule_from(rules), eval_view(config.data), batch_size=4, threads=2)
+        batches(
+            files, rule_from(rules), eval_view(config.data), batch_size=4, threads=2, timeout_s=60
+        )
     )
     assert [len(part.photos) for part in decoded] == [4, 4, 3]
     images = torch.cat([part.batch.images_BHWC for part in decoded if part.batch is not None])
@@ -152,6 +154,17 @@ def test_a_bad_image_is_one_line_and_the_others_keep_their_order(
     assert "No such file" in said.err
     for line in said.out.splitlines():
         assert re.fullmatch(r".*\.png: blob \d \d+\.\d %, blob \d \d+\.\d %", line)
+
+
+def test_an_image_that_takes_too_long_holds_up_no_other(tmp_path: Path) -> None:
+    Image.new("1", (9900, 9900)).save(tmp_path / "large.png")  # of a few KB
+    (tmp_path / "good.jpg").write_bytes(photos.SMALL)
+    files = [str(tmp_path / name) for name in ("large.png", "good.jpg")]
+    rules, view = rule_from(ConvertConfig()), eval_view(DataConfig(px=16, resize_px=20))
+    (part,) = batches(files, rules, view, batch_size=4, threads=1, timeout_s=0.05)
+    assert [photo.reason for photo in part.photos] == ["decoding takes more than 0.05 s", ""]
+    assert part.batch is not None
+    assert len(part.batch.images_BHWC) == 1
 
 
 def test_nothing_but_bad_images_is_no_crash(

@@ -1,4 +1,5 @@
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import photos
@@ -133,3 +134,25 @@ def test_the_engines_kernel_and_pillow_give_the_same_pixels() -> None:
         assert np.array_equal(
             kernels.jpeg_decode(content), np.asarray(photos.opened(content).convert("RGB"))
         )
+
+
+def with_scans(data: bytes, count: int) -> bytes:
+    """A progressive JPEG whose last scan stands there so many times."""
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * count + data[-2:]
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused_before_anybody_decodes_it() -> None:
+    whole = photos.encoded(1, size=(30, 40), progressive=True)
+    scans = jpeg.scans(whole)
+    assert 5 < scans <= 10
+    assert jpeg.scans(photos.SMALL) == 1
+    assert jpeg.scans(whole + b"\xff\xda" * 1000) == scans, "what follows the end is no scan"
+    many = with_scans(whole, 3000)
+    assert jpeg.scans(many) == scans + 2999
+    assert len(many) < 700_000
+    photos.opened(with_scans(whole, 50)).load()  # Pillow takes each of them
+    with pytest.raises(BadImage, match="progression"):  # so says the kernel, and nobody tries on
+        stored(many)
+    with pytest.raises(BadImage, match="more than 200 scans"):  # Pillow's from the beginning
+        stored(many, replace(RULE, max_side=20))
