@@ -4,6 +4,7 @@ An epoch is a plan, and a plan is a pure function of (seed, epoch, position): se
 
     Loader                  shards -> images that a network takes
     open_shards             a converted data set, to look into
+    fit_heads               classifiers that mind the tail, on features of any backbone
     BalancedBatchSampler    the plan's order for your own Dataset in torch's DataLoader
 
 Importing this imports none of it: each name is looked up at its first use.
@@ -13,16 +14,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fasttail.heads import fit_heads
     from fasttail.loader import Loader
     from fasttail.sampler import BalancedBatchSampler
     from fasttail.shards import open as open_shards
 
 __version__ = "0.1.0"
-__all__ = ["BalancedBatchSampler", "Loader", "open_shards"]
+__all__ = ["BalancedBatchSampler", "Loader", "fit_heads", "open_shards"]
 
 _HOMES = {
     "BalancedBatchSampler": ("fasttail.sampler", "BalancedBatchSampler"),
     "Loader": ("fasttail.loader", "Loader"),
+    "fit_heads": ("fasttail.heads", "fit_heads"),
     "open_shards": ("fasttail.shards", "open"),
 }
 
