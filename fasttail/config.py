@@ -83,7 +83,9 @@ class ConvertConfig(Section):
         default="decode",
         description="decode: every image is decoded once; header: only its header is read",
     )
-    on_bad: Literal["fail", "skip"] = "fail"
+    on_bad: Literal["fail", "skip"] = Field(
+        default="fail", description="fail: bad images end the conversion; skip: they are left out"
+    )
     jpeg_quality: int = Field(
         default=95, ge=1, le=100, description="where an image has to be re-encoded"
     )
@@ -100,7 +102,9 @@ class ConvertConfig(Section):
         default=100_000_000, ge=1, description="an image with more is a bad image"
     )
     image_timeout_s: float = Field(default=60, gt=0, description="taking longer is a bad image")
-    format: Literal["beton", "tar"] = "beton"
+    format: Literal["beton", "tar"] = Field(
+        default="beton", description="container of the shards: FFCV's .beton, or WebDataset tars"
+    )
     part_size: Annotated[int, BeforeValidator(_bytes)] = Field(
         default=32 * 1024**3,
         ge=1,
@@ -116,15 +120,21 @@ class DataConfig(Section):
     """What an image becomes, and what decodes it."""
 
     px: int = Field(default=224, ge=8, description="height and width of what the network sees")
-    train_view: Literal["random-resized-crop", "random-crop", "center", "whole"] = (
-        "random-resized-crop"
+    train_view: Literal["random-resized-crop", "random-crop", "center", "whole"] = Field(
+        default="random-resized-crop", description="what stage 1 sees of an image"
     )
-    eval_view: Literal["center", "whole"] = "center"
+    eval_view: Literal["center", "whole"] = Field(
+        default="center", description="what evaluation and stage 2's features see of an image"
+    )
     resize_px: int = Field(default=256, ge=8, description="shorter side before the centre crop")
-    scale: tuple[Unit, Unit] = (0.08, 1.0)
-    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    scale: tuple[Unit, Unit] = Field(
+        default=(0.08, 1.0), description="random-resized-crop: share of the image's area"
+    )
+    ratio: tuple[Positive, Positive] = Field(
+        default=(3 / 4, 4 / 3), description="random-resized-crop: width to height"
+    )
     padding: int = Field(default=4, ge=0, description="of random-crop, in pixels")
-    flip_p: Unit = 0.5
+    flip_p: Unit = Field(default=0.5, description="probability of a horizontal flip")
     jitter: tuple[Unit, Unit, Unit, Annotated[float, Field(ge=0, le=0.5)]] | None = Field(
         default=None, description="brightness, contrast, saturation, hue"
     )
@@ -139,7 +149,7 @@ class DataConfig(Section):
     )
     page_mib: int = Field(default=2, ge=1, description="what is read together")
     window_mib: int = Field(default=8192, ge=64, description="memory that images may take")
-    eval_batch_size: int = Field(default=256, ge=1)
+    eval_batch_size: int = Field(default=256, ge=1, description="images a process")
 
 
 class ModelConfig(Section):
@@ -150,7 +160,9 @@ class ModelConfig(Section):
         default=None, description="unset: cosine for the loss ldam-drw, else linear"
     )
     cosine_scale: Positive = Field(default=30.0, description="what a cosine is multiplied by")
-    trained: Literal["all", "last-block", "classifier"] = "all"
+    trained: Literal["all", "last-block", "classifier"] = Field(
+        default="all", description="what stage 1 trains; the rest stays as --init gave it"
+    )
     batchnorm: Literal["eval", "train"] = Field(
         default="eval",
         description="of what is not trained in stage 1; train: its statistics move",
@@ -164,31 +176,39 @@ class OptimConfig(Section):
     (Goyal et al. 2017, the linear rule).
     """
 
-    epochs: int = Field(default=90, ge=1)
+    epochs: int = Field(default=90, ge=1, description="number of epochs")
     batch_size: int = Field(default=512, ge=1, description="over all processes")
     accumulate: int = Field(
         default=1, ge=1, description="parts that a batch is computed in, where memory is short"
     )
-    lr: Positive = 0.2
-    lr_batch_size: int = Field(default=512, ge=1)
+    lr: Positive = Field(default=0.2, description="learning rate for lr_batch_size images a step")
+    lr_batch_size: int = Field(
+        default=512, ge=1, description="another batch_size scales lr in proportion"
+    )
     backbone_lr_scale: Positive = Field(
         default=1.0, description="the backbone's rate, as a share of `lr`"
     )
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    nesterov: bool = False
-    weight_decay: float = Field(default=5e-4, ge=0)
-    schedule: Literal["cosine", "steps"] = "cosine"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="of SGD")
+    nesterov: bool = Field(default=False, description="Nesterov's momentum")
+    weight_decay: float = Field(default=5e-4, ge=0, description="L2 regularisation")
+    schedule: Literal["cosine", "steps"] = Field(
+        default="cosine", description="how the learning rate falls"
+    )
     steps: tuple[Unit, ...] = Field(
         default=(), description="shares of the epochs, when gamma is applied"
     )
-    gamma: Positive = 0.1
+    gamma: Positive = Field(default=0.1, description="what each step multiplies the rate by")
     lr_per: Literal["step", "epoch", "epoch-start"] = Field(
         default="step",
         description="the cosine's steps; epoch: one rate an epoch, that of its end, as the "
         "authors' code has it since torch 1.1; epoch-start: of its beginning, as before",
     )
-    warmup_epochs: float = Field(default=0, ge=0)
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    warmup_epochs: float = Field(
+        default=0, ge=0, description="epochs over which the rate rises linearly"
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="share of the target that is spread over all classes"
+    )
 
     @property
     def scaled_lr(self) -> float:
@@ -210,7 +230,9 @@ class LossConfig(Section):
     drw_from: Unit = Field(
         default=0.8, description="ldam-drw: share of the epochs after which classes are re-weighted"
     )
-    drw_beta: Annotated[float, Field(ge=0, lt=1)] = 0.9999
+    drw_beta: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.9999, description="ldam-drw: beta of the effective number of images"
+    )
 
 
 class ComputeConfig(Section):
@@ -221,7 +243,7 @@ class ComputeConfig(Section):
         default="auto",
         description="auto: bf16 where the device has it, else fp16 with a loss scaler",
     )
-    channels_last: bool = True
+    channels_last: bool = Field(default=True, description="memory format of network and images")
     compile: bool = Field(default=False, description="torch.compile the network")
     cuda_graphs: bool = Field(
         default=False, description="with compile: replay its kernels as CUDA graphs; needs a GPU"
@@ -230,19 +252,21 @@ class ComputeConfig(Section):
         default=False, description="BatchNorm over the whole batch, not each GPU's share"
     )
     log_every: int = Field(default=50, ge=1, description="steps between two lines of the log")
-    checkpoint_every_min: Positive = 10.0
+    checkpoint_every_min: Positive = Field(
+        default=10.0, description="minutes between two checkpoints"
+    )
     keep_every: int = Field(
         default=0, ge=0, description="epochs between checkpoints that are kept for good; 0: none"
     )
-    tensorboard: bool = True
+    tensorboard: bool = Field(default=True, description="write TensorBoard events")
     report: bool = Field(default=True, description="write report.html when a stage has ended")
 
 
 class TauConfig(Section):
     """tau-normalisation: w_j / |w_j|^tau, section 4 of the paper, equation 3."""
 
-    grid_max: Positive = 2.0
-    grid_step: Positive = 0.1
+    grid_max: Positive = Field(default=2.0, description="the largest tau that is tried")
+    grid_step: Positive = Field(default=0.1, description="between two that are tried")
     bias: bool = Field(default=False, description="keep the classifier's bias; the authors drop it")
     choose_on: Literal["auto", "val", "test", "train", "fixed"] = Field(
         default="auto",
@@ -262,8 +286,10 @@ class NcmConfig(Section):
     the number of dimensions: what their code calls cosine (`--dist_type cos`).
     """
 
-    transform: Literal["un", "l2n", "cl2n"] = "cl2n"
-    metric: Literal["l2", "cosine", "dot"] = "cosine"
+    transform: Literal["un", "l2n", "cl2n"] = Field(
+        default="cl2n", description="of features: un as they are; l2n unit length; cl2n centred too"
+    )
+    metric: Literal["l2", "cosine", "dot"] = Field(default="cosine", description="what is nearest")
 
 
 class ClassifyConfig(Section):
@@ -291,9 +317,9 @@ class ClassifyConfig(Section):
         default="last", description="the epoch whose head is kept; best: the best on val"
     )
     crt: OptimConfig = Field(
-        default=OptimConfig(epochs=10), description="of balanced-softmax and crt-last-block too"
+        default=OptimConfig(epochs=10), description="of crt, balanced-softmax and crt-last-block"
     )
-    lws: OptimConfig = OptimConfig(epochs=5)
+    lws: OptimConfig = Field(default=OptimConfig(epochs=5), description="of lws")
     block_lr_scale: Positive = Field(
         default=0.1, description="crt-last-block: the block's learning rate as a share"
     )
@@ -305,8 +331,12 @@ class ClassifyConfig(Section):
 class ShotsConfig(Section):
     """Shot groups by a class's training images: many > many_above, few < few_below, else medium."""
 
-    many_above: int = Field(default=100, ge=0)
-    few_below: int = Field(default=20, ge=0)
+    many_above: int = Field(
+        default=100, ge=0, description="classes of more training images are many-shot"
+    )
+    few_below: int = Field(
+        default=20, ge=0, description="classes of fewer training images are few-shot"
+    )
     empty: Literal["none", "zero"] = Field(
         default="none", description="accuracy of a group without classes; zero: as the authors do"
     )
@@ -327,13 +357,15 @@ class TrainConfig(Section):
     sampler: str = Field(
         default="instance", description="instance, class, sqrt, progressive or power:Q"
     )
-    protocol: Literal["clean", "official"] = "clean"
+    protocol: Literal["clean", "official"] = Field(
+        default="clean", description="official: as the authors' code does it"
+    )
     draws: Literal["quota", "iid", "official"] = Field(
         default="quota",
-        description="quota: exact numbers a class; iid: each draw for itself; official: as the "
-        "authors' code draws for the sampler",
+        description="quota: exact numbers of draws per class; iid: independent draws, with "
+        "replacement; official: as the authors' code draws for the sampler",
     )
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, description="random seed")
     validate_every: int = Field(
         default=1, ge=1, description="epochs between looks at val, if there is one"
     )
@@ -348,6 +380,10 @@ class TrainConfig(Section):
     compute: ComputeConfig = ComputeConfig()
     classify: ClassifyConfig = ClassifyConfig()
     shots: ShotsConfig = ShotsConfig()
+    own: dict[str, dict[str, bool | int | float | str]] = Field(
+        default={},
+        description="settings of extensions, by name: own.NAME.key",
+    )
 
     @property
     def cosine_scale(self) -> float | None:

@@ -4,6 +4,7 @@ rich leaves colours out where NO_COLOR is set or the output is no terminal; this
 FASTTAIL_QUIET, which `fasttail --quiet` sets.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -99,6 +100,20 @@ class Reporter:
             table.add_row(name, escape(text))
         self._out.print(table)
 
+    def keys(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The keys of the configuration, with a value that differs from its default in bold."""
+        table = Table(box=None, pad_edge=False)
+        for header in ("key", "value", "meaning"):
+            table.add_column(header, overflow="fold", no_wrap=header == "key")
+        for row in rows:
+            changed = row["value"] != row["default"]
+            text = setting_text(row["value"])
+            value = f"[bold]{escape(text)}[/] (default {setting_text(row['default'])})"
+            choices = f" ({', '.join(row['choices'])})" if row["choices"] else ""
+            meaning = escape(f"{row['description']}{choices}")
+            table.add_row(row["key"], value if changed else escape(text), meaning)
+        self._out.print(table, soft_wrap=False)
+
     def json(self, value: Any) -> None:
         """One JSON object on stdout, for scripts."""
         self._out.print_json(data=value)
@@ -118,6 +133,11 @@ class Reporter:
         )
         with bar:
             yield Bar(bar, bar.add_task(what, total=total, note=""))
+
+
+def setting_text(value: Any) -> str:
+    """A value of the configuration as --set takes it."""
+    return json.dumps(value).strip('"')
 
 
 class Bar:

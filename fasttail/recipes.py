@@ -4,14 +4,15 @@ A recipe may name another with `extends:`; what it says itself wins, section by 
 that come with fasttail are in `configs/`, one for each (data set, backbone).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-from fasttail.config import TrainConfig
+from fasttail.config import DEFAULTS, TrainConfig
 from fasttail.errors import UserError, unknown
 
 MAX_RECIPE_BYTES = 1 << 20
@@ -50,16 +51,16 @@ def load(recipe: str | Path, settings: Iterable[str] = ()) -> TrainConfig:
     Raises `UserError` naming the file or setting, the key and what it may be.
     """
     values = _read(_locate(recipe), seen=())
-    for setting in settings:
-        values = _merge(values, parse_setting(setting))
+    for key, value in parse_settings(settings).items():
+        values = _merge(values, _nested(key, value))
     return check(values, str(recipe))
 
 
-def change(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:
-    """A configuration with `section.key=value` settings put in."""
+def change(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
+    """A configuration with other values, by dotted key: `{"optim.lr": 0.1}`."""
     values = config.model_dump()
-    for setting in settings:
-        values = _merge(values, parse_setting(setting))
+    for key, value in changes.items():
+        values = _merge(values, _nested(key, value))
     return check(values, "--set")
 
 
@@ -71,14 +72,19 @@ def check(values: Mapping[str, Any], where: str) -> TrainConfig:
         raise UserError(f"{where}: {_explain(error)}") from None
 
 
-def parse_setting(setting: str) -> dict[str, Any]:
-    """`"optim.lr=0.1"` -> `{"optim": {"lr": 0.1}}`; the value is read as YAML."""
-    key, equals, text = setting.partition("=")
-    if not equals or not all(key.split(".")):
-        raise UserError(f"--set {setting}: write it as section.key=value, as in optim.lr=0.1")
-    value: Any = _parse(text, f"--set {key}")
-    if isinstance(value, str):
-        value = _number(value)
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """`["optim.lr=0.1"]` -> `{"optim.lr": 0.1}`; the values are read as YAML."""
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not all(key.split(".")):
+            raise UserError(f"--set {setting}: write it as section.key=value, as in optim.lr=0.1")
+        value: Any = _parse(text, f"--set {key}")
+        changes[key] = _number(value) if isinstance(value, str) else value
+    return changes
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
     for part in reversed(key.split(".")):
         value = {part: value}
     return value
@@ -152,12 +158,53 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
+        meant = [other for other in keys() if other.rpartition(".")[2] == key.rpartition(".")[2]]
+        if meant:
+            return f"unknown key {key!r}: did you mean {' or '.join(meant)}?"
         section = _section(first["loc"][:-1])
         return str(unknown("key", key, _dotted(section, first["loc"][:-1])))
     more = error.error_count() - 1
     rest = f" (and {more} more)" if more else ""
     message = first["msg"][0].lower() + first["msg"][1:]
     return f"{key or 'configuration'}: {message}, not {first['input']!r}{rest}"
+
+
+def keys() -> dict[str, FieldInfo]:
+    """Every key of the configuration, dotted, and what is declared of it."""
+
+    def below(section: type[BaseModel], path: str) -> Iterator[tuple[str, FieldInfo]]:
+        for name, field in section.model_fields.items():
+            inner = field.annotation
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from below(inner, f"{path}{name}.")
+            else:
+                yield f"{path}{name}", field
+
+    return dict(below(TrainConfig, ""))
+
+
+def reference(config: TrainConfig = DEFAULTS) -> list[dict[str, Any]]:
+    """Every key with its value in a configuration, its default, and what it means."""
+    values = config.model_dump(mode="json")
+    defaults = DEFAULTS.model_dump(mode="json")
+
+    def at(values: Any, key: str) -> Any:
+        for part in key.split("."):
+            values = values[part]
+        return values
+
+    return [
+        {
+            "key": key,
+            "value": at(values, key),
+            "default": at(defaults, key),
+            "choices": list(get_args(field.annotation))
+            if get_origin(field.annotation) is Literal
+            else None,
+            "description": field.description,
+        }
+        for key, field in keys().items()
+    ]
 
 
 def _section(path: Iterable[int | str]) -> type[BaseModel]:

@@ -33,6 +33,8 @@ def test_a_data_set_has_its_own_recipe_or_one_for_the_size_of_its_images() -> No
     ("setting", "message"),
     [
         ("optim.lrr=1", r"unknown key 'optim.lrr' \(did you mean 'optim.lr'\?\)"),
+        ("lr=0.1", "unknown key 'lr': did you mean optim.lr or classify.crt.lr or"),
+        ("optim.px=64", "did you mean data.px"),
         ("samplr=sqrt", "did you mean 'sampler'"),
         ("optim.epochs=many", "optim.epochs: .*valid integer"),
         ("protocol=fast", "'clean' or 'official'"),
@@ -73,3 +75,14 @@ def test_yaml_runs_no_code(tmp_path: Path) -> None:
     (tmp_path / "evil.yaml").write_text("seed: !!python/object/apply:os.getpid []\n")
     with pytest.raises(UserError, match="not readable"):
         recipes.load(tmp_path / "evil.yaml")
+
+
+def test_every_key_says_what_it_means() -> None:
+    rows = recipes.reference(recipes.load("places-lt"))
+    for row in rows:
+        assert row["description"], row["key"]
+    found = {row["key"]: row for row in rows}
+    assert found["model.trained"]["value"] == "last-block"
+    assert found["model.trained"]["default"] == "all"
+    assert found["model.trained"]["choices"] == ["all", "last-block", "classifier"]
+    assert found["classify.lws.lr"]["default"] == 0.2

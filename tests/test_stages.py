@@ -91,8 +91,7 @@ def test_every_sampler_trains_under_both_protocols_and_sees_other_images(
                 blob_shards,
                 f"runs/{protocol}",
                 settings=settings,
-                sampler=sampler,
-                protocol=protocol,
+                flags={"sampler": sampler, "protocol": protocol},
             ),
             quiet,
         )
@@ -109,7 +108,7 @@ def test_shards_larger_than_memory_are_read_by_pages_in_another_order(
     settings = (*SMALL, "optim.epochs=1")
     plain = stages.train(options(blob_shards, "runs/plain", settings=settings), quiet)
     paged = stages.train(
-        options(blob_shards, "runs/paged", settings=settings, locality="pages"), quiet
+        options(blob_shards, "runs/paged", settings=settings, flags={"locality": "pages"}), quiet
     )
     assert paged.config.data.locality == "pages"
     assert not torch.equal(
@@ -192,8 +191,8 @@ def test_a_run_that_exists_is_not_overwritten(blob_shards: Path, quiet: Reporter
     ("changes", "message"),
     [
         ({"settings": (*SMALL, "optim.batch_size=500")}, "more than the 78 training images"),
-        ({"sampler": "sqr"}, "did you mean 'sqrt'"),
-        ({"engine": "ffvc"}, "did you mean 'ffcv'"),
+        ({"flags": {"sampler": "sqr"}}, "did you mean 'sqrt'"),
+        ({"flags": {"engine": "ffvc"}}, "did you mean 'ffcv'"),
         ({"settings": ("model.backbone=resnet21",)}, "unknown backbone"),
         ({"config": "blob"}, "unknown configuration 'blob'"),
     ],
@@ -226,7 +225,7 @@ def test_features_are_extracted_once_and_again_for_other_weights(
     first = path.stat().st_mtime_ns
     stages.train(TrainOptions(stage="cls", run=run.dir, method="tau"), quiet)
     assert path.stat().st_mtime_ns == first
-    other = stages.train(options(blob_shards, "runs/b", sampler="class"), quiet)
+    other = stages.train(options(blob_shards, "runs/b", flags={"sampler": "class"}), quiet)
     (other.dir / "model.safetensors").replace(run.dir / "model.safetensors")
     stages.train(TrainOptions(stage="cls", run=run.dir, method="ncm"), quiet)
     assert path.stat().st_mtime_ns != first

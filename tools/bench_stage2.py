@@ -81,11 +81,11 @@ def score(heads: Sequence[classify.Head], stage: Stage) -> dict[str, float]:
 def bench_run(run_dir: Path, views: int, epochs_measured: int | None) -> dict[str, Any]:
     """Seconds and accuracies of stage 2 of a run, both ways."""
     run = rundir.open_run(run_dir)
-    config = change(run.config, ["compute.compile=false", f"classify.views={views}"])
+    config = change(run.config, {"compute.compile": False, "classify.views": views})
     full = {method: getattr(config.classify, method).epochs for method in TRAINED}
-    on_images = ["classify.features=images"]
+    on_images: dict[str, Any] = {"classify.features": "images"}
     if epochs_measured is not None:
-        on_images += [f"classify.{method}.epochs={epochs_measured}" for method in TRAINED]
+        on_images |= {f"classify.{method}.epochs": epochs_measured for method in TRAINED}
 
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -101,8 +101,8 @@ def bench_run(run_dir: Path, views: int, epochs_measured: int | None) -> dict[st
         images_s: dict[str, float] = {}
         images_accuracy: dict[str, float] = {}
         for method in FROM_IMAGES:
-            settings = on_images if method in TRAINED else []
-            stage = stage_for(run, change(config, [*settings, "classify.views=0"]), home / method)
+            changes = on_images if method in TRAINED else {}
+            stage = stage_for(run, change(config, changes | {"classify.views": 0}), home / method)
             made_s, made = seconds(lambda m=method, s=stage: list(classify.make_heads([m], s)))
             if method in TRAINED and epochs_measured is not None:
                 made_s *= full[method] / epochs_measured

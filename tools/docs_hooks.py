@@ -1,6 +1,7 @@
-"""What mkdocs calls while it builds the site: the commands and their options go into cli.md.
+"""What mkdocs calls while it builds the site: the commands and their options go into cli.md, the
+keys of the configuration into configuration.md.
 
-They are read from the program itself, so that the page can't tell of another one. What a command
+They are read from the program itself, so that the pages can't tell of another one. What a command
 is made of is looked at by its attributes: their classes' names differ between typer's versions.
 """
 
@@ -9,21 +10,42 @@ from typing import Any
 
 import typer
 
+from fasttail import recipes
 from fasttail.cli import app
-
-MARK = "<!-- the commands -->"
+from fasttail.console import setting_text
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """The page with the commands where the mark is; other pages as they are."""
-    if page.file.src_uri != "cli.md":
+    """The page with its reference where the mark is; other pages as they are."""
+    if page.file.src_uri not in PAGES:
         return markdown
-    if MARK not in markdown:
-        raise ValueError(f"cli.md has no {MARK}")
-    return markdown.replace(MARK, reference())
+    mark, made = PAGES[page.file.src_uri]
+    if mark not in markdown:
+        raise ValueError(f"{page.file.src_uri} has no {mark}")
+    return markdown.replace(mark, made())
 
 
-def reference() -> str:
+def keys() -> str:
+    """Markdown: a table of the configuration's keys for every section."""
+    lines, section = [], None
+    for row in recipes.reference():
+        now, _, name = row["key"].rpartition(".")
+        if now != section:
+            section = now
+            lines += [
+                "",
+                f"## {now or 'The run'}",
+                "",
+                "| key | default | |",
+                "| --- | --- | --- |",
+            ]
+        choices = f" ({', '.join(map(str, row['choices']))})" if row["choices"] else ""
+        cells = (f"`{name}`", f"`{setting_text(row['default'])}`", f"{row['description']}{choices}")
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def commands() -> str:
     """Markdown: a section for every command, its options as a table."""
     program: Any = typer.main.get_command(app)
     sections = [_options(program)]
@@ -66,3 +88,9 @@ def _is_argument(parameter: Any) -> bool:
 
 def _flat(text: str | None) -> str:
     return " ".join((text or "").split())
+
+
+PAGES = {
+    "cli.md": ("<!-- the commands -->", commands),
+    "configuration.md": ("<!-- the keys -->", keys),
+}

@@ -27,7 +27,7 @@ from fasttail.compute import pick
 from fasttail.console import Reporter
 from fasttail.engines.kept import Kept
 from fasttail.protocol import reported
-from fasttail.recipes import change
+from fasttail.recipes import change, parse_settings
 from fasttail.rundir import Run
 from fasttail.train import rep
 from fasttail.train.checkpoint import Checkpoints
@@ -113,7 +113,7 @@ def stage2(run: Run, home: Path, line: Line, seed: int, reporter: Reporter) -> R
     """A line's methods on the reported split. `home` is a run directory with the run's model in it,
     where features are kept from line to line."""
     settings = ["protocol=clean", f"seed={seed}", "compute.compile=false", *line.settings]
-    own = replace(run, dir=home, config=change(run.config, settings))
+    own = replace(run, dir=home, config=change(run.config, parse_settings(settings)))
     compute = pick(own.config.compute, World())
     opened = shards.open(run.shards_dir)
     with Kept(own.config.data, compute.device) as engines:
@@ -136,15 +136,13 @@ def stage1(run: Run, home: Path, line: Line, seed: int, epochs: int, reporter: R
     if trained_dir.exists():
         trained = rundir.open_run(trained_dir)
     else:
-        config = home / "config.yaml"
-        config.write_text(json.dumps(run.config.model_dump(mode="json", exclude_none=True)))
         trained = stages.train(
             stages.TrainOptions(
                 stage="rep",
-                config=str(config),
+                config=run.config,
                 shards=run.shards_dir,
                 run=trained_dir,
-                epochs=epochs,
+                flags={"epochs": epochs},
                 settings=("protocol=clean", f"seed={seed}", *line.settings),
             ),
             reporter,

@@ -7,95 +7,141 @@ import typer
 commands = typer.Typer()
 
 
+BOTH, STAGE_1, STAGE_2 = "Both stages", "Stage rep", "Stage cls"
+
+
 @commands.command(
     epilog="Examples: fasttail train --stage rep --dataset cifar10-lt --sampler sqrt;  "
     "fasttail train --stage cls --run runs/cifar10-lt-resnet32-sqrt --method all;  "
     "torchrun --nproc-per-node 8 -m fasttail train --stage rep --dataset inat2018"
 )
 def train(
+    ctx: typer.Context,
     stage: str = typer.Option(
-        ..., help="rep: learn the representation; cls: balanced classifiers on it."
+        ..., help="rep: learn the representation; cls: class-balanced classifiers on it."
     ),
     dataset: str | None = typer.Option(
-        None, help="The data set whose shards to train on. [default: the only one in shards/]"
+        None, help="Data set to train on, in shards/. [default: the only one there]"
     ),
-    shards: Path | None = typer.Option(None, help="The directory of the shards, instead."),
-    sampler: str | None = typer.Option(
-        None, help="instance, class, sqrt, progressive or power:Q. [default: the recipe's]"
-    ),
-    method: str = typer.Option(
-        "all",
-        help="Of stage cls: crt, lws, tau, ncm, logit-adjust, balanced-softmax, crt-last-block, "
-        "some with commas between, or all.",
-    ),
-    features: str | None = typer.Option(
-        None, help="Of stage cls: bank, each image once; images, augmented. [default: bank]"
-    ),
-    views: int | None = typer.Option(
-        None, help="Of stage cls: random views of train in the bank. [default: one, not random]"
-    ),
+    shards: Path | None = typer.Option(None, help="Directory of the data set's shards, instead."),
     config: str | None = typer.Option(
-        None, help="A recipe: a YAML file or one of configs/ by name. [default: the data set's]"
-    ),
-    engine: str | None = typer.Option(
-        None, help="auto, ffcv, dali, resident, reference or synthetic. [default: auto]"
-    ),
-    protocol: str | None = typer.Option(
-        None, help="clean, or official: as the authors' code does it. [default: clean]"
+        None, help="Recipe: a YAML file or a name in configs/. [default: the data set's]"
     ),
     run: Path | None = typer.Option(
         None,
         "--run",
         "--run-dir",  # torchrun takes --run for the beginning of its own --run-path
-        help="The run's directory. [default: a new one in runs/; for cls the only one there]",
+        help="Directory of the run. [default: a new one in runs/; for cls the only one there]",
+    ),
+    init: str | None = typer.Option(
+        None, help="Initial weights: a run's directory, a file, or torchvision:resnet152."
+    ),
+    resume: bool = typer.Option(False, "--resume", help="Resume an interrupted run."),
+    settings: list[str] | None = typer.Option(
+        None,
+        "--set",
+        help="Set any key: section.key=value, repeatable. fasttail config lists them.",
+    ),
+    sampler: str | None = typer.Option(
+        None,
+        help="instance, class, sqrt, progressive or power:Q; of stage cls, the heads' sampler.",
+        rich_help_panel=BOTH,
+    ),
+    epochs: int | None = typer.Option(
+        None, help="Number of epochs of the stage.", rich_help_panel=BOTH
+    ),
+    batch_size: int | None = typer.Option(
+        None, help="Images a step, over all processes.", rich_help_panel=BOTH
+    ),
+    lr: float | None = typer.Option(
+        None, help="Learning rate, for lr_batch_size images a step.", rich_help_panel=BOTH
+    ),
+    seed: int | None = typer.Option(None, help="Random seed.", rich_help_panel=BOTH),
+    protocol: str | None = typer.Option(
+        None, help="clean, or official: as the authors' code does it.", rich_help_panel=BOTH
     ),
     draws: str | None = typer.Option(
         None,
-        help="quota: exact numbers a class; iid: each draw for itself; official: as the authors. "
-        "[default: quota]",
+        help="quota: exact numbers of draws per class; iid: independent draws; official: as the "
+        "authors' code.",
+        rich_help_panel=BOTH,
+    ),
+    engine: str | None = typer.Option(
+        None, help="auto, ffcv, dali, resident, reference or synthetic.", rich_help_panel=BOTH
     ),
     locality: str | None = typer.Option(
-        None, help="pages: read shards larger than memory page by page. [default: none]"
+        None, help="pages: read shards larger than memory page by page.", rich_help_panel=BOTH
     ),
-    init: str | None = typer.Option(
-        None, help="Start from these weights: a run's directory, a file, or torchvision:resnet152."
+    backbone: str | None = typer.Option(
+        None, help="A network of fasttail's, or timm:NAME.", rich_help_panel=STAGE_1
+    ),
+    px: int | None = typer.Option(
+        None, help="Height and width of the network's input, in pixels.", rich_help_panel=STAGE_1
     ),
     loss: str | None = typer.Option(
         None,
-        help="Of stage rep: cross-entropy, balanced-softmax, logit-adjustment or ldam-drw. "
-        "[default: cross-entropy]",
+        help="cross-entropy, balanced-softmax, logit-adjustment or ldam-drw.",
+        rich_help_panel=STAGE_1,
     ),
-    resume: bool = typer.Option(False, "--resume", help="Go on with a run that was stopped."),
-    epochs: int | None = typer.Option(None, help="Instead of the recipe's."),
-    settings: list[str] | None = typer.Option(
-        None, "--set", help="Change one value: section.key=value. May be given again."
+    method: str = typer.Option(
+        "all",
+        help="crt, lws, tau, ncm, logit-adjust, balanced-softmax, crt-last-block, several "
+        "separated by commas, or all.",
+        rich_help_panel=STAGE_2,
+    ),
+    features: str | None = typer.Option(
+        None,
+        help="bank: each image once, stored; images: augmented each epoch.",
+        rich_help_panel=STAGE_2,
+    ),
+    views: int | None = typer.Option(
+        None, help="Random views of each training image in the bank.", rich_help_panel=STAGE_2
     ),
 ) -> None:
-    """Train: stage rep learns the backbone, stage cls gives it balanced classifiers."""
+    """Train: stage rep learns the backbone, stage cls gives it class-balanced classifiers.
+
+    What is not given is the recipe's."""
     from fasttail import stages
+    from fasttail.stages.options import FLAGS
 
     stages.train(
         stages.TrainOptions(
             stage=stage,
             dataset=dataset,
             shards=shards,
-            sampler=sampler,
-            method=method,
             config=config,
-            engine=engine,
-            protocol=protocol,
-            draws=draws,
-            locality=locality,
-            features=features,
-            views=views,
             run=run,
             init=init,
-            loss=loss,
+            method=method,
             resume=resume,
-            epochs=epochs,
+            flags={n: ctx.params[n] for n in FLAGS if ctx.params[n] is not None},
             settings=tuple(settings or ()),
         )
     )
+
+
+@commands.command(
+    "config", epilog="Examples: fasttail config;  fasttail config --config inat2018 --json"
+)
+def show_config(
+    config: str | None = typer.Option(
+        None, help="Recipe: a YAML file or a name in configs/. [default: fasttail's defaults]"
+    ),
+    settings: list[str] | None = typer.Option(
+        None, "--set", help="Set any key: section.key=value, repeatable."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object, for scripts."),
+) -> None:
+    """List every key of the configuration with its value, default and meaning."""
+    from fasttail import recipes
+    from fasttail.console import Reporter
+
+    chosen = recipes.DEFAULTS if config is None else recipes.load(config)
+    rows = recipes.reference(recipes.change(chosen, recipes.parse_settings(settings or ())))
+    if as_json:
+        Reporter().json({"config": config, "keys": rows})
+    else:
+        Reporter().keys(rows)
 
 
 @commands.command("eval", epilog="Example: fasttail eval --run runs/demo --split test")

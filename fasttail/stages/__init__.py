@@ -3,13 +3,13 @@
 from fasttail.console import Reporter
 from fasttail.errors import unknown
 from fasttail.rundir import Run
-from fasttail.stages.begin import check_start, shards_dir
+from fasttail.stages.begin import base_config, check_start, shards_dir
 from fasttail.stages.options import TrainOptions
 from fasttail.stages.stage1 import train_rep
 from fasttail.stages.stage2 import evaluate, train_cls
 from fasttail.world import World
 
-__all__ = ["TrainOptions", "check_start", "evaluate", "shards_dir", "train"]
+__all__ = ["TrainOptions", "base_config", "check_start", "evaluate", "shards_dir", "train"]
 
 STAGES = {"rep": train_rep, "cls": train_cls}
 

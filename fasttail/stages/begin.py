@@ -80,10 +80,7 @@ def new_run(options: TrainOptions, world: World, reporter: Reporter) -> Run:
     """Makes the run's directory; or, in a job that torchrun or Slurm has started again, opens the
     one that was made the first time."""
     opened = shards.open(shards_dir(options.dataset, options.shards))
-    split = opened.split("train")
-    image_px = int(max(split.heights_N.max(), split.widths_N.max()))
-    recipe = options.config or recipes.for_dataset(opened.name, image_px)
-    config = configure(options, recipes.load(recipe))
+    config = configure(options, base_config(options.config, opened))
     _check_fit(settle(config, opened.split_names), opened, world)
     if options.stage == "rep":
         check_start(config, options.init)
@@ -107,6 +104,17 @@ def new_run(options: TrainOptions, world: World, reporter: Reporter) -> Run:
         init=options.init,
         write_start=write_start,
     )
+
+
+def base_config(given: str | TrainConfig | None, opened: Shards) -> TrainConfig:
+    """The configuration that was given, or a recipe's: the one named, or the data set's."""
+    if isinstance(given, TrainConfig):
+        return given
+    if given is None:
+        split = opened.split("train")
+        image_px = int(max(split.heights_N.max(), split.widths_N.max()))
+        given = recipes.for_dataset(opened.name, image_px)
+    return recipes.load(given)
 
 
 def check_start(config: TrainConfig, init: str | None) -> None:

@@ -14,7 +14,7 @@ from fasttail.errors import UserError
 from fasttail.models.weights import digest, load_into
 from fasttail.plan import samplers as plan_samplers
 from fasttail.shards import Shards
-from fasttail.stages import TrainOptions, check_start, shards_dir
+from fasttail.stages import TrainOptions, base_config, check_start, shards_dir
 from fasttail.stages.options import configure
 
 FORMAT = 1
@@ -57,7 +57,6 @@ class Study:
     dir: Path
     shards: Shards
     config: TrainConfig
-    recipe: str
     options: StudyOptions
     samplers: tuple[str, ...]
     backbones: tuple[str, ...]
@@ -102,16 +101,13 @@ class Study:
 
     def train_options(self, run: RunPlan) -> TrainOptions:
         """Stage 1 of one of the runs, from its beginning."""
-        own = (f"model.backbone={run.backbone}", f"seed={run.seed}")
+        own = {"model.backbone": run.backbone, "sampler": run.sampler, "seed": run.seed}
         return TrainOptions(
             stage="rep",
             shards=self.shards.dir,
-            config=self.recipe,
-            sampler=run.sampler,
+            config=recipes.change(self.config, own),
             run=run.dir,
             init=self.options.init,
-            epochs=self.options.epochs,
-            settings=(*self.options.settings, *own),
         )
 
 
@@ -129,9 +125,9 @@ def plan(options: StudyOptions) -> Study:
         key = setting.partition("=")[0]
         if key in OWN_KEYS:
             raise UserError(f"--set {key}: a study's own, given with {OWN_KEYS[key]}")
-    recipe = options.config or _recipe_for(opened)
-    common = TrainOptions(stage="rep", epochs=options.epochs, settings=options.settings)
-    config = configure(common, recipes.load(recipe))
+    flags = {} if options.epochs is None else {"epochs": options.epochs}
+    asked = TrainOptions(stage="rep", flags=flags, settings=options.settings)
+    config = configure(asked, base_config(options.config, opened))
     check_start(config, options.init)
     backbones = _names(options.backbones or config.model.backbone, "--backbones")
     for backbone in backbones:
@@ -142,9 +138,7 @@ def plan(options: StudyOptions) -> Study:
         plan_samplers.parse(sampler, config.optim.epochs)
     methods = _methods(options.methods, config)
     directory = options.out or STUDIES / opened.dir.name
-    return Study(
-        directory, opened, config, recipe, options, samplers, backbones, methods, init_digest
-    )
+    return Study(directory, opened, config, options, samplers, backbones, methods, init_digest)
 
 
 def begin(study: Study) -> None:
@@ -179,11 +173,6 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(about, dict) or about.get("format") != FORMAT or "asked" not in about:
         raise UserError(f"{path}: no study that this version reads (format {FORMAT})")
     return about
-
-
-def _recipe_for(opened: Shards) -> str:
-    split = opened.split("train")
-    return recipes.for_dataset(opened.name, int(max(split.heights_N.max(), split.widths_N.max())))
 
 
 def _check_init(

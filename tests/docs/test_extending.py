@@ -94,19 +94,18 @@ def test_sampler_engine_and_head_train_together(blob_shards: Path, tmp_path: Pat
             stage="rep",
             shards=blob_shards,
             run=run,
-            sampler="inverse",
-            engine="cached",
-            epochs=1,
+            flags={"sampler": "inverse", "engine": "cached", "epochs": 1},
             settings=small,
         )
     )
-    stages.train(stages.TrainOptions(stage="cls", run=run, method="rescaled"))
+    own = ("own.rescaled.exponent=0.5",)
+    stages.train(stages.TrainOptions(stage="cls", run=run, method="rescaled", settings=own))
     rows = json.loads((run / "metrics.json").read_text())["rows"]
     found = {row["method"]: row for row in rows if row["split"] == "test"}
-    assert found["rescaled"]["note"] == "exponent 0.3"
+    assert found["rescaled"]["note"] == "exponent 0.5"
     joint_CD = load_file(run / "model.safetensors")["classifier.weight"]
     head = Head.load(run / "heads" / "rescaled.safetensors")
     counts_C = torch.tensor(shards.open(blob_shards).split("train").counts_C)
     torch.testing.assert_close(
-        head.weight_CD.norm(dim=1) / joint_CD.norm(dim=1), (counts_C.max() / counts_C) ** 0.3
+        head.weight_CD.norm(dim=1) / joint_CD.norm(dim=1), (counts_C.max() / counts_C) ** 0.5
     )

@@ -49,8 +49,7 @@ def test_every_stage_makes_one_engine_a_split(
             stage="rep",
             shards=blob_shards,
             run=tmp_path / "run",
-            engine=engine,
-            epochs=3,
+            flags={"engine": engine, "epochs": 3},
             settings=SMALL,
         ),
         QUIET,
@@ -59,7 +58,11 @@ def test_every_stage_makes_one_engine_a_split(
     # With two heads on images, each of which looks at val every epoch and has features of its own.
     made.clear()
     options = TrainOptions(
-        stage="cls", run=run.dir, protocol="official", method="crt,crt-last-block", settings=SMALL
+        stage="cls",
+        run=run.dir,
+        flags={"protocol": "official"},
+        method="crt,crt-last-block",
+        settings=SMALL,
     )
     stages.train(options, QUIET)
     assert made == {"train": 1, "val": 1, "test": 1}

@@ -35,7 +35,7 @@ shards, run = Path(sys.argv[1]), Path(sys.argv[2])
 tiny = ("optim.batch_size=16", "model.backbone=resnet20", "compute.device=cpu",
         "classify.crt.epochs=1", "classify.lws.epochs=1", "classify.crt.batch_size=16",
         "classify.lws.batch_size=16")
-stages.train(TrainOptions("rep", shards=shards, run=run, epochs=1, settings=tiny))
+stages.train(TrainOptions("rep", shards=shards, run=run, flags={"epochs": 1}, settings=tiny))
 stages.train(TrainOptions("cls", run=run))
 assert (run / "metrics.json").exists()
 import bench_loaders, bench_train, gpu_check, _gpu_parts, _loaders

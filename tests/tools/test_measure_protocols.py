@@ -88,7 +88,10 @@ def test_every_line_changes_one_thing_of_the_line_that_it_is_compared_with() -> 
     for line in compared:
         against = every[line.against]
         before, after = (
-            settle(recipes.change(recipe, one.settings), ("train", "val", "test")).model_dump()
+            settle(
+                recipes.change(recipe, recipes.parse_settings(one.settings)),
+                ("train", "val", "test"),
+            ).model_dump()
             for one in (against, line)
         )
         changed = differing(before, after)

@@ -71,7 +71,7 @@ def test_the_first_twenty_losses_are_those_that_are_pinned(
             stage="rep",
             shards=photo_shards,
             run=tmp_path / "run",
-            engine=engine,
+            flags={"engine": engine},
             settings=SETTINGS,
         ),
         Reporter(quiet=True),

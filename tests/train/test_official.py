@@ -85,7 +85,7 @@ def test_the_weights_are_those_of_the_authors_loop_a_frozen_batchnorm_s_too(
     blob_shards: Path, tmp_path: Path, pretrained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = stages.train(
-        options(blob_shards, tmp_path / "run", pretrained, protocol="official"), QUIET
+        options(blob_shards, tmp_path / "run", pretrained, flags={"protocol": "official"}), QUIET
     )
     config = settle(run.config, ("train", "val", "test"))
     with pytest.warns(UserWarning, match=r"lr_scheduler\.step\(\)"):
@@ -107,7 +107,12 @@ def test_one_epoch_at_rate_zero_is_refused_before_there_is_a_run(
 ) -> None:
     with pytest.raises(UserError, match=r"optim\.epochs is 1, .*--protocol official.* 2 epochs"):
         stages.train(
-            options(blob_shards, tmp_path / "run", pretrained, protocol="official", epochs=1),
+            options(
+                blob_shards,
+                tmp_path / "run",
+                pretrained,
+                flags={"protocol": "official", "epochs": 1},
+            ),
             QUIET,
         )
     assert not (tmp_path / "run").exists()

@@ -79,7 +79,7 @@ def test_under_the_official_protocol_the_best_epoch_on_val_is_the_model(
         rep, "summarize", lambda *given: {**summarize(*given), "all_micro": next(accuracies)}
     )
     run = stages.train(
-        options(blob_shards, "run", "compute.keep_every=1", protocol="official"), QUIET
+        options(blob_shards, "run", "compute.keep_every=1", flags={"protocol": "official"}), QUIET
     )
     assert same(run.checkpoints_dir / "epoch-0002.safetensors", run.model_path)
     assert not same(run.checkpoints_dir / "epoch-0004.safetensors", run.model_path)
@@ -93,7 +93,7 @@ class Stopped(Exception):
 def test_a_job_that_torchrun_starts_again_goes_on_by_itself(
     blob_shards: Path, monkeypatch: pytest.MonkeyPatch, during_val: bool
 ) -> None:
-    whole = stages.train(options(blob_shards, "whole", protocol="official"), QUIET)
+    whole = stages.train(options(blob_shards, "whole", flags={"protocol": "official"}), QUIET)
     real_score, calls = rep.score, 0
 
     def score(*given: object, **named: object) -> object:
@@ -107,7 +107,7 @@ def test_a_job_that_torchrun_starts_again_goes_on_by_itself(
     if during_val:  # the steps before a long look at val are kept first
         monkeypatch.setattr(rep, "SAY_EVERY_S", 0.0)
     with pytest.raises(Stopped):
-        stages.train(options(blob_shards, "cut", protocol="official"), QUIET)
+        stages.train(options(blob_shards, "cut", flags={"protocol": "official"}), QUIET)
     monkeypatch.setattr(rep, "score", real_score)
 
     steps = []
@@ -119,12 +119,14 @@ def test_a_job_that_torchrun_starts_again_goes_on_by_itself(
 
     monkeypatch.setattr(rep.Step, "__call__", counted)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    cut = stages.train(options(blob_shards, "cut", protocol="official"), QUIET)
+    cut = stages.train(options(blob_shards, "cut", flags={"protocol": "official"}), QUIET)
     assert steps == list(range(27 if during_val else 18, 36))
     assert same(whole.model_path, cut.model_path)
     assert [line["kind"] for line in log(cut.dir)].count("start") == 2
     with pytest.raises(UserError, match="begun with another configuration"):
-        stages.train(options(blob_shards, "cut", "optim.lr=0.01", protocol="official"), QUIET)
+        stages.train(
+            options(blob_shards, "cut", "optim.lr=0.01", flags={"protocol": "official"}), QUIET
+        )
 
 
 @pytest.mark.parametrize(
@@ -197,7 +199,7 @@ def test_every_loss_trains_and_the_cosine_classifiers_head_gives_the_models_logi
 ) -> None:
     ends = {}
     for loss in ("cross-entropy", "balanced-softmax", "logit-adjustment", "ldam-drw"):
-        run = stages.train(options(blob_shards, loss, loss=loss), QUIET)
+        run = stages.train(options(blob_shards, loss, flags={"loss": loss}), QUIET)
         ends[loss] = load_file(run.model_path)["backbone.conv1.weight"]
     # Logit adjustment with tau 1 is balanced softmax; all others differ.
     torch.testing.assert_close(
