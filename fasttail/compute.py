@@ -64,6 +64,8 @@ def pick(config: ComputeConfig, world: World) -> Compute:
     else:
         device = torch.device("cuda", world.local_rank)
         torch.cuda.set_device(device)
+        # Shapes are the same from step to step: each convolution's fastest way is found once.
+        torch.backends.cudnn.benchmark = True
     return Compute(device, _amp_dtype(config.amp, device), config.channels_last)
 
 

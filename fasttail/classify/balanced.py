@@ -10,6 +10,7 @@ from fasttail.classify.fit import BestEpoch, check_finite, epochs_of, rate_of
 from fasttail.classify.task import Fitted, Job
 from fasttail.config import TrainConfig
 from fasttail.console import Reporter
+from fasttail.engines.upload import to_device
 from fasttail.plan import View
 from fasttail.plan.compiled import kernel
 from fasttail.plan.random import below, key, words
@@ -56,7 +57,7 @@ def fit_on_bank(
                     group["lr"] = rate(epoch * steps + step)
                 drawn = plan.batch(step)
                 rows_B = rows_of(drawn.ids_B, train, config.seed, epoch, step)
-                labels_B = torch.from_numpy(drawn.labels_B).to(train.device)
+                labels_B = to_device(torch.from_numpy(drawn.labels_B), train.device)
                 loss = job.loss(classifier(train.rows(rows_B)), labels_B)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fasttail.engines.upload import to_device
 from fasttail.shards import Split
 
 
@@ -49,8 +50,8 @@ class Features:
 
     def rows(self, rows_B: np.ndarray) -> Tensor:
         """Some rows, float32 [B, D], on the device."""
-        where_B = torch.from_numpy(rows_B).to(self.features_ND.device)
-        return self.features_ND[where_B].to(self.device).float()
+        where_B = to_device(torch.from_numpy(rows_B), self.features_ND.device)
+        return to_device(self.features_ND[where_B], self.device).float()
 
     def blocks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All rows in order, at most `size` at a time: float32 [B, D], int64 [B]."""

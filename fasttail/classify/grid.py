@@ -25,26 +25,28 @@ def predict_over_grid(
     norm_C = weight_CD.norm(dim=1)
     norm_C = torch.where(norm_C > 0, norm_C, 1)
     scales_TC = torch.stack([norm_C**-tau for tau in grid_T.tolist()])
-    predicted_TN = np.empty((len(grid_T), len(bank)), np.int32)
+    # On the device until the end, so that a GPU is waited for once.
+    shape = (len(grid_T), len(bank))
+    predicted_TN = torch.empty(shape, dtype=torch.int32, device=bank.device)
     best = _best_on_cpu if bank.device.type == "cpu" else _best_by_torch
     start = 0
     for features_BD, _ in bank.blocks(ROWS):
         stop = start + len(features_BD)
         best(features_BD, weight_CD, scales_TC, bias_C, predicted_TN[:, start:stop])
         start = stop
-    return predicted_TN
+    return predicted_TN.cpu().numpy()
 
 
 def _best_by_torch(
-    features_BD: Tensor, weight_CD: Tensor, scales_TC: Tensor, bias_C: Tensor, out_TB: np.ndarray
+    features_BD: Tensor, weight_CD: Tensor, scales_TC: Tensor, bias_C: Tensor, out_TB: Tensor
 ) -> None:
     products_BC = features_BD @ weight_CD.T
     for scale_C, out_B in zip(scales_TC, out_TB, strict=True):
-        out_B[:] = torch.addcmul(bias_C, products_BC, scale_C).argmax(1).cpu().numpy()
+        out_B.copy_(torch.addcmul(bias_C, products_BC, scale_C).argmax(1))
 
 
 def _best_on_cpu(
-    features_BD: Tensor, weight_CD: Tensor, scales_TC: Tensor, bias_C: Tensor, out_TB: np.ndarray
+    features_BD: Tensor, weight_CD: Tensor, scales_TC: Tensor, bias_C: Tensor, out_TB: Tensor
 ) -> None:
     # Classes first: neighbours in memory are neighbouring rows, which the kernel does side by side.
     products_CB = (weight_CD @ features_BD.T).numpy()
@@ -53,7 +55,7 @@ def _best_on_cpu(
     def tile(start: int) -> None:
         stop = start + TILE
         best_classes(np.ascontiguousarray(products_CB[:, start:stop]), scales, bias,
-                     out_TB[:, start:stop])  # fmt: skip
+                     out_TB[:, start:stop].numpy())  # fmt: skip
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(tile, range(0, products_CB.shape[1], TILE)))

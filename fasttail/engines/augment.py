@@ -7,9 +7,12 @@ Brightness, contrast and saturation are all `clamp(f x + (1 - f) y)`, where y is
 the image's grey, or each pixel's grey. One formula serves the three, whatever order an image has.
 """
 
+import importlib.util
+
 import torch
 
 from fasttail.engines.base import Batch, Jitter
+from fasttail.engines.upload import to_device
 
 # torchvision's weights of grey (ITU-R BT.601)
 GREY_3 = (0.2989, 0.587, 0.114)
@@ -28,30 +31,34 @@ def augment(
     normalised. `mean` and `std` are of pixels scaled to 0..1."""
     # The permuted view of NHWC memory is channels-last already: nothing is moved.
     images_BCHW = batch.images_BHWC.to(device, non_blocking=True).permute(0, 3, 1, 2)
-    mean_C = _moved(torch.tensor(mean), device)
-    std_C = _moved(torch.tensor(std), device)
+    mean_C, std_C = torch.tensor(mean), torch.tensor(std)
+    scale_C, shift_C = to_device(torch.stack([1 / std_C, -mean_C / std_C]), device)
     if batch.jitter_B is None:
-        scale_C = 1 / (255 * std_C)
-        shift_C = -mean_C / std_C
-        result_BCHW = torch.addcmul(shift_C[:, None, None], images_BCHW, scale_C[:, None, None])
-        return result_BCHW.to(dtype)
+        return _scaled(images_BCHW, scale_C / 255, shift_C).to(dtype)
+    if device.type == "cuda" and _has_triton():
+        from fasttail.engines.jitter_kernel import jittered
+
+        images_BHWC = images_BCHW.permute(0, 2, 3, 1)
+        return jittered(images_BHWC, batch.jitter_B, scale_C, shift_C, dtype)
     jittered_BCHW = jitter(images_BCHW.float() / 255, batch.jitter_B)
-    return ((jittered_BCHW - mean_C[:, None, None]) / std_C[:, None, None]).to(dtype)
+    return _scaled(jittered_BCHW, scale_C, shift_C).to(dtype)
 
 
-def _moved(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A few numbers from the host on the device. From pageable memory the host would wait for all
-    that the device has been given to do."""
-    if device.type != "cuda":
-        return values.to(device)
-    return values.pin_memory().to(device, non_blocking=True)
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _scaled(
+    images_BCHW: torch.Tensor, scale_C: torch.Tensor, shift_C: torch.Tensor
+) -> torch.Tensor:
+    return torch.addcmul(shift_C[:, None, None], images_BCHW, scale_C[:, None, None])
 
 
 def jitter(images_BCHW: torch.Tensor, drawn_B: Jitter) -> torch.Tensor:
     """Float images in 0..1 with each one's colour jitter applied, in each one's order."""
     device = images_BCHW.device
-    factors_B4 = _moved(torch.from_numpy(drawn_B.factors_B4), device)
-    order_B4 = _moved(torch.from_numpy(drawn_B.order_B4), device).long()
+    factors_B4 = to_device(torch.from_numpy(drawn_B.factors_B4), device)
+    order_B4 = to_device(torch.from_numpy(drawn_B.order_B4), device).long()
     # Images whose hue changes are known on the host already: asking the device would wait for it.
     turned_B = drawn_B.factors_B4[:, HUE] != 0
     for position in range(4):
@@ -59,7 +66,7 @@ def jitter(images_BCHW: torch.Tensor, drawn_B: Jitter) -> torch.Tensor:
         images_BCHW = _blend(images_BCHW, factors_B4, operation_B)
         hue_now = (turned_B & (drawn_B.order_B4[:, position] == HUE)).nonzero()[0]
         if len(hue_now):
-            which = _moved(torch.from_numpy(hue_now), device)
+            which = to_device(torch.from_numpy(hue_now), device)
             images_BCHW[which] = _turn_hue(images_BCHW[which], factors_B4[which, HUE])
     return images_BCHW
 

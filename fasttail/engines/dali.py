@@ -22,6 +22,7 @@ from fasttail.engines.loop import AHEAD
 from fasttail.engines.reference import pixels
 from fasttail.engines.source import JPEG, RAW, Source
 from fasttail.engines.table import Rows, Table
+from fasttail.engines.upload import to_device
 from fasttail.errors import CorruptSample, MissingExtra
 
 if TYPE_CHECKING:
@@ -165,7 +166,4 @@ class Dali:
         return images_BHWC
 
     def _on_device(self, values_B: np.ndarray) -> torch.Tensor:
-        values = torch.tensor(values_B, dtype=torch.int64)
-        if self.device.type != "cuda":
-            return values
-        return values.pin_memory().to(self.device, non_blocking=True)
+        return to_device(torch.tensor(values_B, dtype=torch.int64), self.device)

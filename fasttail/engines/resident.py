@@ -4,7 +4,7 @@ Boxes of the output's size are copied, all of a batch at once; other boxes are r
 products, whose matrices hold each image's filter.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from fasttail.engines import ffcv
 from fasttail.engines.base import Batch, BatchPlan, Engine, Plan
 from fasttail.engines.reference import Reference
 from fasttail.engines.source import Source
+from fasttail.engines.upload import to_device
 from fasttail.errors import UserError
 from fasttail.plan import EvalEpoch, View
 
@@ -59,17 +60,18 @@ def _decode(split: Source, device: torch.device, threads: int) -> torch.Tensor:
     return images_NHWC
 
 
-def _weights(start_B: torch.Tensor, extent_B: torch.Tensor, size: int, out: int) -> torch.Tensor:
+def _weights(
+    start_B: torch.Tensor, extent_B: torch.Tensor, reach: int, size: int, out: int
+) -> torch.Tensor:
     """One axis' triangle filter per image, float32 [B, out, size]: what share each of the image's
-    `size` positions has in each of the `out` positions of the resized box. The box's positions
-    outside the image count in the sum and have no share: they are black."""
+    `size` positions has in each of the `out` positions of the resized box, at most `reach` long.
+    The box's positions outside the image count in the sum and have no share: they are black."""
     device = start_B.device
     scale_B11 = (extent_B.double() / out)[:, None, None]
     support_B11 = scale_B11.clamp(min=1)
     center_BO1 = torch.arange(out, device=device, dtype=torch.float64)[None, :, None] + 0.5
     center_BO1 = center_BO1 * scale_B11
     # Over the box, for the sum; over the image, for the shares.
-    reach = int(extent_B.max())
     inside_box_11K = torch.arange(reach, device=device)[None, None, :]
     inside_image_11S = torch.arange(size, device=device)[None, None, :] - start_B[:, None, None]
 
@@ -87,13 +89,15 @@ def cut(
     boxes_B4: torch.Tensor,
     flips_B: torch.Tensor,
     out_hw: tuple[int, int],
+    reach_hw: Sequence[int],
 ) -> torch.Tensor:
-    """Each image's box at output size, mirrored where `flips_B`: uint8 [B, out_h, out_w, 3]."""
+    """Each image's box at output size, mirrored where `flips_B`: uint8 [B, out_h, out_w, 3]. No
+    box is higher or wider than `reach_hw`."""
     batch, height, width, _ = images_BHWC.shape
     out_h, out_w = out_hw
     top_B, left_B, box_h_B, box_w_B = boxes_B4.unbind(1)
-    y_BOH = _weights(top_B, box_h_B, height, out_h)
-    x_BPW = _weights(left_B, box_w_B, width, out_w)
+    y_BOH = _weights(top_B, box_h_B, reach_hw[0], height, out_h)
+    x_BPW = _weights(left_B, box_w_B, reach_hw[1], width, out_w)
     x_BPW = torch.where(flips_B[:, None, None], x_BPW.flip(1), x_BPW)
     rows = torch.bmm(y_BOH, images_BHWC.float().view(batch, height, width * 3))
     columns = torch.matmul(x_BPW[:, None], rows.view(batch, out_h, width, 3))
@@ -157,8 +161,7 @@ class Resident:
                 dtype=np.int64,
             )
         )
-        if self.device.type == "cuda":
-            packed_B7 = packed_B7.pin_memory().to(self.device, non_blocking=True)
+        packed_B7 = to_device(packed_B7, self.device)
         ids_B, labels_B, flips_B, boxes_B4 = (
             packed_B7[:, 0],
             packed_B7[:, 1],
@@ -168,5 +171,7 @@ class Resident:
         if (batch.boxes_B4[:, 2:] == out_hw).all():
             images = gather(self._images_NHWC, ids_B, boxes_B4[:, :2], flips_B, out_hw)
         else:
-            images = cut(self._images_NHWC[ids_B], boxes_B4, flips_B, out_hw)
+            # Known on the host already: asking the device would wait for it.
+            reach_hw = batch.boxes_B4[:, 2:].max(0).tolist()
+            images = cut(self._images_NHWC[ids_B], boxes_B4, flips_B, out_hw, reach_hw)
         return Batch(images, labels_B, ids_B, batch.jitter_B)

@@ -6,9 +6,18 @@ the host nor the device memory of a batch is touched while in use.
 """
 
 import torch
+from torch import Tensor
 
 from fasttail.engines.base import Batch, BatchPlan
 from fasttail.engines.buffers import Slot
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """A few numbers from the host on the device. From pageable memory the host would wait for all
+    that the device has been given to do."""
+    if device.type != "cuda" or values.device == device:
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 class Upload:

@@ -88,10 +88,10 @@ def test_the_grids_kernel_agrees_with_a_float64_argmax_for_any_number_of_rows(ro
         logits_NC = features_ND.astype(float) @ float64(weight).T * norm_C**-value + float64(bias)
         np.testing.assert_array_equal(row_N, logits_NC.argmax(1))
     assert not (predicted_TN == 5).any()
-    by_torch_TN = np.empty_like(predicted_TN)
+    by_torch_TN = torch.empty(predicted_TN.shape, dtype=torch.int32)
     scales_TC = torch.stack([weight.norm(dim=1) ** -value for value in (0.0, 0.8, 2.0)])
     grid._best_by_torch(torch.from_numpy(features_ND).float(), weight, scales_TC, bias, by_torch_TN)
-    np.testing.assert_array_equal(by_torch_TN, predicted_TN)
+    np.testing.assert_array_equal(by_torch_TN.numpy(), predicted_TN)
 
 
 def test_tau_is_chosen_on_val_and_says_so(task: Task) -> None:
