@@ -23,6 +23,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from fasttail.protocol import named
+
 COLUMNS = {
     "many": "many",
     "medium": "medium",
@@ -61,15 +63,17 @@ class Reporter:
         What there is to say of a row stands below."""
         table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         table.add_column("method")
+        table.add_column("protocol")
         for header in COLUMNS.values():
             table.add_column(header, justify="right")
         for row in rows:
             cells = ["-" if row[key] is None else f"{row[key]:.1f}" for key in COLUMNS]
-            table.add_row(row["method"], *cells)
+            table.add_row(row["method"], row["protocol"], *cells)
         self._out.print(table)
         for row in rows:
             if row["note"]:
-                self._out.print(f"  {row['method']}: {row['note']}", markup=False)
+                name = named(row["method"], row["protocol"])
+                self._out.print(f"  {name}: {row['note']}", markup=False)
 
     def grid(
         self, header: Sequence[str], rows: Sequence[Sequence[str]], title: str, names: int = 2

@@ -32,6 +32,12 @@ OFFICIAL: dict[str, Any] = {
 }
 
 
+def named(method: str, protocol: str) -> str:
+    """What the head that a method makes under a protocol is called, in files, columns and curves:
+    `crt`, `crt-official`. Stage 1 has one classifier, whatever its protocol: `joint`."""
+    return method if protocol == "clean" or method == "joint" else f"{method}-{protocol}"
+
+
 def reported(split_names: Iterable[str]) -> str | None:
     """The split that tables are of: test where there is one, else val."""
     there = set(split_names)

@@ -72,6 +72,16 @@ def check(values: Mapping[str, Any], where: str) -> TrainConfig:
         raise UserError(f"{where}: {_explain(error)}") from None
 
 
+def differences(before: Any, now: Any, key: str = "") -> Iterator[str]:
+    """The dotted keys whose values differ."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for name in [*before, *(name for name in now if name not in before)]:
+            dotted = f"{key}.{name}" if key else name
+            yield from differences(before.get(name), now.get(name), dotted)
+    elif before != now:
+        yield key
+
+
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     """`["optim.lr=0.1"]` -> `{"optim.lr": 0.1}`; the values are read as YAML."""
     changes: dict[str, Any] = {}

@@ -7,10 +7,10 @@ runs/NAME/
   stage2.json          the same of stage 2
   checkpoints/         to resume from
   model.safetensors    backbone and classifier at the end of stage 1
-  heads/METHOD.safetensors
+  heads/METHOD.safetensors            of the official protocol METHOD-official.safetensors
   features/            the frozen backbone's features, kept for every head
   per_class.csv        each class's accuracy by method and split
-  metrics.json         {"rows": [{"method", "split", "all_micro", ...}, ...]}
+  metrics.json         {"rows": [{"method", "split", "protocol", "all_micro", ...}, ...]}
 """
 
 import json
@@ -52,6 +52,7 @@ class Run:
     shards_digest: str
     dataset: str
     class_names: tuple[str, ...]
+    protocol: str = "clean"  # stage 1's, whatever stage 2 is done by
     init: str | None = None  # what --init said
 
     @property
@@ -78,8 +79,8 @@ class Run:
     def metrics_path(self) -> Path:
         return self.dir / "metrics.json"
 
-    def head_path(self, method: str) -> Path:
-        return self.dir / "heads" / f"{method}.safetensors"
+    def head_path(self, name: str) -> Path:
+        return self.dir / "heads" / f"{name}.safetensors"
 
     def with_config(self, config: TrainConfig) -> "Run":
         """The same run, worked on with another configuration."""
@@ -97,8 +98,9 @@ class Run:
         return json.loads(self.metrics_path.read_text())["rows"]
 
     def add_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Puts rows into metrics.json; a row of the same method and split is replaced."""
-        merged = {(row["method"], row["split"]): row for row in [*self.rows(), *rows]}
+        """Puts rows into metrics.json; one of the same method, split and protocol is replaced."""
+        keys = ("method", "split", "protocol")
+        merged = {tuple(row[key] for key in keys): row for row in [*self.rows(), *rows]}
         write_json(self.metrics_path, {"rows": list(merged.values())})
 
 
@@ -163,13 +165,15 @@ def open_run(directory: Path) -> Run:
         raise UserError(f"{path}: damaged: {error}") from None
     if about.get("format") != FORMAT:
         raise UserError(f"{path}: format {about.get('format')}, this version reads {FORMAT}")
+    config = recipes.check(about["config"], str(path))
     return Run(
         dir=directory,
-        config=recipes.check(about["config"], str(path)),
+        config=config,
         shards_dir=Path(about["shards"]),
         shards_digest=about["shards_digest"],
         dataset=about["dataset"],
         class_names=tuple(about["class_names"]),
+        protocol=config.protocol,
         init=about.get("init"),
     )
 

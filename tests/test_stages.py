@@ -72,6 +72,7 @@ def test_both_stages_end_in_a_table_with_the_split_on_every_row(
         for split in ("val", "test")
     }
     for row in rows:
+        assert row["protocol"] == "clean"
         assert {"all_micro", "all_macro", "many", "medium", "few", "worst"} <= set(row)
     notes = {(r["method"], r["split"]): r["note"] for r in rows}
     assert "chosen on val" in notes["tau", "test"]

@@ -8,6 +8,7 @@ from fasttail.classify.methods import (
     names,
     of_these,
     saved_heads,
+    saved_paths,
 )
 from fasttail.classify.scoring import score_everywhere, score_heads
 from fasttail.classify.stage import Stage
@@ -21,6 +22,7 @@ __all__ = [
     "names",
     "of_these",
     "saved_heads",
+    "saved_paths",
     "score_everywhere",
     "score_heads",
 ]

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fasttail.models import Recognizer
+from fasttail.protocol import named
 from fasttail.train.checkpoint import load_weights, save_weights
 
 TRANSFORMS = ("un", "l2n", "cl2n")
@@ -35,10 +36,10 @@ def transform(features_ND: Tensor, how: str, center_D: Tensor | None) -> Tensor:
 class Head:
     """logits [N, C] = transform(features [N, D]) @ weight_CD.T + bias_C, all float32.
 
-    `method` is what made it, `note` what a results table says of it (e.g. tau), `chosen_on` the
-    split on which something about it was chosen, if anything was. `backbone` holds the tensors in
-    which its backbone differs from stage 1's, by their names there: BatchNorm's statistics if they
-    moved, a block that was trained. None: its features are stage 1's.
+    `method` is what made it, under `protocol`, `note` what a results table says of it (e.g. tau),
+    `chosen_on` the split on which something about it was chosen, if anything was. `backbone` holds
+    the tensors in which its backbone differs from stage 1's, by their names there: BatchNorm's
+    statistics if they moved, a block that was trained. None: its features are stage 1's.
     """
 
     method: str
@@ -49,6 +50,12 @@ class Head:
     note: str = ""
     chosen_on: str | None = None
     backbone: Mapping[str, Tensor] | None = None
+    protocol: str = "clean"
+
+    @property
+    def name(self) -> str:
+        """What its file is called, and its column in a table of classes."""
+        return named(self.method, self.protocol)
 
     def logits(self, features_ND: Tensor) -> Tensor:
         """float32 [N, C]."""
@@ -104,6 +111,7 @@ class Head:
             "transform": self.transform,
             "note": self.note,
             "chosen_on": self.chosen_on,
+            "protocol": self.protocol,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         save_weights(path, tensors, about)
@@ -126,4 +134,5 @@ class Head:
             about["note"],
             about["chosen_on"],
             backbone or None,
+            about["protocol"],
         )

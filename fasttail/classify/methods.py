@@ -1,6 +1,8 @@
 """The methods by name, and running them on one run."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 from fasttail.classify.balanced import fit_on_bank
 from fasttail.classify.balanced_softmax import balanced_softmax
@@ -17,6 +19,8 @@ from fasttail.classify.tau import tau
 from fasttail.config import TrainConfig
 from fasttail.errors import UserError, unknown
 from fasttail.models import Recognizer
+from fasttail.protocol import named
+from fasttail.rundir import Run
 
 METHODS: dict[str, Callable[[Task], Head]] = {
     "crt": crt,
@@ -75,7 +79,7 @@ def make_heads(methods: Iterable[str], stage: Stage) -> Iterator[Head]:
 
     task = Task(
         config,
-        joint_head(stage.model),
+        joint_head(stage.model, stage.run.protocol),
         stage.shards.split("train"),
         split_names,
         stage.bank,
@@ -85,22 +89,28 @@ def make_heads(methods: Iterable[str], stage: Stage) -> Iterator[Head]:
     if classify.keep == "best" and "val" not in split_names:
         stage.reporter.say("there is no val to choose an epoch on: the last epoch's heads are kept")
     for method in methods:
-        head = METHODS[method](task)
+        head = replace(METHODS[method](task), protocol=config.protocol)
         if stage.world.is_main:
-            head.save(stage.run.head_path(head.method))
+            head.save(stage.run.head_path(head.name))
         yield head
 
 
 def saved_heads(stage: Stage) -> list[Head]:
     """The joint head and every head that is kept in the run, in the order of METHODS."""
-    saved = [
-        Head.load(stage.run.head_path(method)).to(stage.compute.device)
+    saved = [Head.load(path).to(stage.compute.device) for path in saved_paths(stage.run)]
+    return [joint_head(stage.model, stage.run.protocol), *saved]
+
+
+def saved_paths(run: Run) -> list[Path]:
+    """The files of a run's heads, in the order of METHODS, of each the clean one first."""
+    every = (
+        run.head_path(named(method, protocol))
         for method in METHODS
-        if stage.run.head_path(method).exists()
-    ]
-    return [joint_head(stage.model), *saved]
+        for protocol in ("clean", "official")
+    )
+    return [path for path in every if path.exists()]
 
 
-def joint_head(model: Recognizer) -> Head:
+def joint_head(model: Recognizer, protocol: str = "clean") -> Head:
     """Stage 1's own classifier."""
-    return as_head("joint", model.classifier)
+    return replace(as_head("joint", model.classifier), protocol=protocol)

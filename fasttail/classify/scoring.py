@@ -49,7 +49,7 @@ def predict(head: Head, bank: Features) -> np.ndarray:
 def score_heads(heads: Iterable[Head], stage: Stage, split_name: str) -> list[dict[str, Any]]:
     """The rows of metrics.json for these heads on a split; each class's accuracy goes to the run's
     per_class.csv."""
-    counts_C, shots = stage.shards.split("train").counts_C, stage.config.shots
+    counts_C = stage.shards.split("train").counts_C
     names = stage.run.class_names
     rows, accuracies = [], {}
     images_C = stage.shards.split(split_name).counts_C
@@ -57,7 +57,12 @@ def score_heads(heads: Iterable[Head], stage: Stage, split_name: str) -> list[di
         bank = stage.bank(split_name, head)
         given, labels_N = answers(head, bank), bank.labels.cpu().numpy()
         tally = Tally.of(given.predicted_N, labels_N, len(names))
-        row: dict[str, Any] = {"method": head.method, "split": split_name}
+        shots = stage.config_by(head.protocol).shots
+        row: dict[str, Any] = {
+            "method": head.method,
+            "split": split_name,
+            "protocol": head.protocol,
+        }
         row.update(summarize(tally, counts_C, shots))
         row["worst_class"] = names[row["worst_class"]]
         confidence_N = None if head.method in WITHOUT_PROBABILITIES else given.confidence_N
@@ -65,9 +70,9 @@ def score_heads(heads: Iterable[Head], stage: Stage, split_name: str) -> list[di
         row["note"] = head.note_for(split_name)
         row["chosen_on"] = head.chosen_on
         rows.append(row)
-        accuracies[head.method] = tally.accuracy_C
+        accuracies[head.name] = tally.accuracy_C
     if stage.world.is_main:
-        classes = ClassTable(names, counts_C, shots)
+        classes = ClassTable(names, counts_C, stage.config.shots)
         update(stage.run.dir / "per_class.csv", classes, split_name, images_C, accuracies)
     return rows
 

@@ -36,7 +36,12 @@ class Stage:
     @cached_property
     def config(self) -> TrainConfig:
         """The run's configuration as its protocol settles it."""
-        return settle(self.run.config, self.shards.split_names)
+        return self.config_by(self.run.config.protocol)
+
+    def config_by(self, protocol: str) -> TrainConfig:
+        """The run's configuration as a protocol settles it."""
+        config = self.run.config.model_copy(update={"protocol": protocol})
+        return settle(config, self.shards.split_names)
 
     @cached_property
     def model_digest(self) -> str:
@@ -79,7 +84,7 @@ class Stage:
             about["seed"] = self.config.seed
         if own:
             about["backbone_sha256"] = own
-        folder = self.run.features_dir if head is None else self.run.features_dir / head.method
+        folder = self.run.features_dir if head is None else self.run.features_dir / head.name
         path = folder / (f"{split_name}-views.npy" if random_views else f"{split_name}.npy")
         model = self.model if head is None else head.model(self.model)
         extract(path, split, view, views=views, about=about, work=self.work(model))

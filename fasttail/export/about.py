@@ -78,7 +78,7 @@ class About(BaseModel):
             written_by=f"fasttail {fasttail.__version__}",
             dataset=run.dataset,
             backbone=run.config.model.backbone,
-            method=head.method,
+            method=head.name,
             note=head.note_for(""),
             outputs="scores" if head.method in WITHOUT_PROBABILITIES else "logits",
             class_names=run.class_names,
@@ -93,7 +93,7 @@ class About(BaseModel):
             accuracy=tuple(
                 {name: row[name] for name in NUMBERS}
                 for row in run.rows()
-                if row["method"] == head.method
+                if (row["method"], row["protocol"]) == (head.method, head.protocol)
             ),
             provenance=rundir.provenance(),
         )

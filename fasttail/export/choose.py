@@ -2,8 +2,9 @@
 
 import math
 
-from fasttail.classify import METHODS
+from fasttail.classify import saved_paths
 from fasttail.errors import UserError, unknown
+from fasttail.protocol import named
 from fasttail.rundir import Run
 
 JOINT = "joint"
@@ -12,7 +13,7 @@ JOINT = "joint"
 def methods_of(run: Run) -> list[str]:
     """The heads there are: stage 1's joint classifier, and those kept in the run's `heads`."""
     kept = {path.stem for path in (run.dir / "heads").glob("*.safetensors")}
-    known = [method for method in METHODS if method in kept]
+    known = [path.stem for path in saved_paths(run)]
     return [JOINT, *known, *sorted(kept.difference(known))]
 
 
@@ -27,9 +28,10 @@ def choose(run: Run, method: str | None) -> str:
     if there == [JOINT]:
         return JOINT
     on_val = {
-        row["method"]: row["all_macro"]
+        name: row["all_macro"]
         for row in run.rows()
-        if row["split"] == "val" and row["method"] in there
+        for name in [named(row["method"], row["protocol"])]
+        if row["split"] == "val" and name in there
     }
     if set(on_val) != set(there):
         raise UserError(

@@ -44,6 +44,6 @@ def load_run(directory: Path | None, method: str | None, compute: ComputeConfig 
     chosen = choose(run, method)
     place = pick(compute or run.config.compute, World.from_env())
     model = rep.load_model(run, place).eval()
-    head = joint_head(model) if chosen == JOINT else Head.load(run.head_path(chosen))
+    head = joint_head(model, run.protocol) if chosen == JOINT else Head.load(run.head_path(chosen))
     model = head.model(model)  # with a backbone of its own, where its method changed it
     return Trained(run, model, head.to(place.device), About.of(run, shards, head), place)

@@ -14,7 +14,7 @@ from fasttail import recipes, rundir, shards
 from fasttail.config import TrainConfig
 from fasttail.errors import UserError
 from fasttail.evaluate.shots import group_masks
-from fasttail.protocol import reported, settle
+from fasttail.protocol import named, reported, settle
 from fasttail.report import heads, log, worst
 from fasttail.report.heads import Reliability, TauCurve
 from fasttail.report.log import TrainingLog
@@ -51,7 +51,7 @@ class RunView:
     """A run as its report shows it, C classes; what is empty could not be had, and `missing` says
     why. `split` is the one that figures are of: test where there is one.
 
-    `accuracy` is each method's accuracy by class in percent, float64 [C], on that split; `norms`
+    `accuracy` is each head's accuracy by class in percent, float64 [C], on that split; `norms`
     the lengths of each method's weights by class. All are in the order of labels; `order_C` sorts
     classes from the largest down.
     """
@@ -139,7 +139,9 @@ def _add_accuracies(view: RunView) -> None:
         return
     with path.open(newline="", encoding="utf-8") as file:
         lines = [line for line in csv.DictReader(file) if line["split"] == view.split]
-    methods = [row["method"] for row in view.rows if row["split"] == view.split]
+    methods = [
+        named(row["method"], row["protocol"]) for row in view.rows if row["split"] == view.split
+    ]
     view.counts_C = np.zeros(classes, np.int64)
     view.accuracy = {method: np.full(classes, np.nan) for method in methods}
     for line in lines:
@@ -153,7 +155,7 @@ def _add_heads(view: RunView, opened: Shards) -> None:
     """What needs the model, and then what needs its features of the images too."""
     made = heads.load(view.run)
     view.norms = {
-        head.method: head.weight_CD.norm(dim=1).numpy() for head in made if head.method != "ncm"
+        head.name: head.weight_CD.norm(dim=1).numpy() for head in made if head.method != "ncm"
     }
     if len(made) == 1:
         view.missing.append(

@@ -215,13 +215,14 @@ def legend(axes: Axes, columns: int = 5) -> None:
 
 
 def _line(axes: Axes, x_P: np.ndarray, y_P: np.ndarray, method: str, label: str = "") -> None:
-    colour, marker = HEAD_STYLES.get(method, OTHER_STYLE)
+    colour, marker = HEAD_STYLES.get(method.removesuffix("-official"), OTHER_STYLE)
     there_P = np.isfinite(y_P)
     axes.plot(
         x_P[there_P],
         y_P[there_P],
         color=colour,
         marker=marker,
+        linestyle=":" if method.endswith("-official") else "-",
         label=label or method,
         gid=method,
         alpha=0.9,

@@ -48,8 +48,8 @@ def load(run: Run) -> list[Head]:
     """The joint head and those that the run keeps, on the CPU. `UserError` if stage 1 has not ended
     there."""
     model = rep.load_model(run, pick(ComputeConfig(device="cpu"), World()))
-    paths = [run.head_path(method) for method in classify.METHODS]
-    return [classify.joint_head(model), *(Head.load(path) for path in paths if path.exists())]
+    saved = (Head.load(path) for path in classify.saved_paths(run))
+    return [classify.joint_head(model, run.protocol), *saved]
 
 
 class Banks:
@@ -64,7 +64,7 @@ class Banks:
         """The features of a split that a head works on, memory-mapped; None if they are not there
         or of something else."""
         folder, own = self._run.features_dir, head.backbone_digest()
-        path = (folder / head.method if own else folder) / f"{split_name}.npy"
+        path = (folder / head.name if own else folder) / f"{split_name}.npy"
         about = path.with_suffix(".json")
         if not (path.exists() and about.exists()):
             return None
@@ -78,10 +78,10 @@ class Banks:
 
 
 def answers_of(heads: Sequence[Head], banks: Banks, split_name: str) -> dict[str, Answers]:
-    """By method, what each head answers for the images of a split, as far as its features are
+    """By name, what each head answers for the images of a split, as far as its features are
     there."""
-    found = {head.method: (head, banks.get(split_name, head)) for head in heads}
-    return {method: answers(head, bank) for method, (head, bank) in found.items() if bank}
+    found = {head.name: (head, banks.get(split_name, head)) for head in heads}
+    return {name: answers(head, bank) for name, (head, bank) in found.items() if bank}
 
 
 def reliability(given: Answers, labels_N: np.ndarray) -> Reliability:
@@ -99,9 +99,9 @@ def reliability(given: Answers, labels_N: np.ndarray) -> Reliability:
 def reliabilities(given: dict[str, Answers], labels_N: np.ndarray) -> dict[str, Reliability]:
     """`reliability` of every head that gives probabilities."""
     return {
-        method: reliability(of, labels_N)
-        for method, of in given.items()
-        if method not in WITHOUT_PROBABILITIES
+        name: reliability(of, labels_N)
+        for name, of in given.items()
+        if not name.startswith(WITHOUT_PROBABILITIES)
     }
 
 
@@ -110,10 +110,10 @@ def tau_curve(
     run: Run, heads: Sequence[Head], banks: Banks, split_names: Sequence[str]
 ) -> TauCurve | None:
     """Accuracy over tau's grid on the splits whose features are there; None without a tau head."""
-    by_method = {head.method: head for head in heads}
-    if "tau" not in by_method:
+    joint = heads[0]
+    made = next((head for head in heads if head.method == "tau"), None)
+    if made is None:
         return None
-    joint, made = by_method["joint"], by_method["tau"]
     grid_T = tau.tau_grid(run.config.classify.tau)
     curves = {
         name: 100 * tau.accuracy_over_grid(joint.weight_CD, made.bias_C, bank, grid_T)

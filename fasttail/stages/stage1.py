@@ -50,7 +50,7 @@ def train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
                 )
                 return run
         stage = Stage(run, model, opened, world, compute, reporter, engines)
-        rows = classify.score_everywhere([classify.joint_head(model)], stage)
+        rows = classify.score_everywhere([classify.joint_head(model, run.protocol)], stage)
         show(rows, run, world, reporter)
     draw(run, world, reporter)
     reporter.say(f"stage 2: fasttail train --stage cls --run {run.dir}")

@@ -38,7 +38,7 @@ def train_cls(options: TrainOptions, world: World, reporter: Reporter) -> Run:
             lambda: f"what is done is kept: the same command with --method {','.join(left)} goes on"
         ):
             heads = classify.make_heads(methods, stage)
-            for head in itertools.chain([classify.joint_head(model)], heads):
+            for head in itertools.chain([classify.joint_head(model, run.protocol)], heads):
                 scored = classify.score_everywhere([head], stage)
                 if world.is_main:
                     run.add_rows(scored)

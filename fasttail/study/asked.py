@@ -3,7 +3,7 @@ begun: numbers of two configurations make no comparison."""
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ def begin(study: Study) -> None:
         return
     before = read(study.path)["asked"]
     # Through JSON, by which tuples become lists.
-    changed = list(_differences(before, json.loads(json.dumps(study.asked()))))
+    changed = list(recipes.differences(before, json.loads(json.dumps(study.asked()))))
     if changed:
         raise UserError(
             f"{study.dir}: this study was begun with other {', '.join(changed[:4])}"
@@ -196,13 +196,3 @@ def _names(listed: str, option: str) -> tuple[str, ...]:
 def _methods(listed: str, config: TrainConfig) -> tuple[str, ...]:
     """As `fasttail train --method` takes them; `joint` is always there."""
     return tuple(classify.of_these(",".join(_names(listed, "--methods")), config))
-
-
-def _differences(before: Any, now: Any, key: str = "") -> Iterator[str]:
-    """The dotted keys whose values differ."""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for name in [*before, *(name for name in now if name not in before)]:
-            dotted = f"{key}.{name}" if key else name
-            yield from _differences(before.get(name), now.get(name), dotted)
-    elif before != now:
-        yield key

@@ -51,7 +51,7 @@ class Cell:
 
 def matrix(study: Study) -> list[Cell]:
     """Every cell that some finished run has numbers for, in the order of what was asked."""
-    rows = {run: _rows(run) for run in study.runs}
+    rows = {run: _rows(run, study.config.protocol) for run in study.runs}
     return [
         cell
         for backbone in study.backbones
@@ -62,8 +62,10 @@ def matrix(study: Study) -> list[Cell]:
     ]
 
 
-def _rows(run: RunPlan) -> list[dict[str, Any]]:
-    return rundir.open_run(run.dir).rows() if (run.dir / "run.json").exists() else []
+def _rows(run: RunPlan, protocol: str) -> list[dict[str, Any]]:
+    if not (run.dir / "run.json").exists():
+        return []
+    return [row for row in rundir.open_run(run.dir).rows() if row["protocol"] == protocol]
 
 
 def _cell(

@@ -97,5 +97,6 @@ def missing(made: Study, run_plan: RunPlan) -> TrainOptions | None:
 
 
 def _scored(run: Run, method: str, made: Study) -> bool:
-    there = {row["split"] for row in run.rows() if row["method"] == method}
+    wanted = method, made.config.protocol
+    there = {row["split"] for row in run.rows() if (row["method"], row["protocol"]) == wanted}
     return there.issuperset(made.splits)

@@ -1,5 +1,6 @@
 """Stage 2 on images: what is trained, what moves, and that the bank sees what the images show."""
 
+import csv
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fasttail import models, rundir, shards, stages
-from fasttail.classify import METHODS, Stage, make_heads, score_heads
+from fasttail.classify import METHODS, Stage, make_heads, saved_heads, score_heads
 from fasttail.classify.fit import epochs_of
 from fasttail.classify.head import Head
 from fasttail.classify.task import Job
@@ -248,7 +249,7 @@ def test_every_method_is_made_and_scored_under_the_official_protocol(
     assert rows["ncm"]["ece"] is None
     assert all(row["ece"] is not None for name, row in rows.items() if name != "ncm")
     table = (stage.run.dir / "per_class.csv").read_text().splitlines()
-    assert table[0] == "split,class,name,train_images,shot_group,images," + ",".join(METHODS)
+    assert table[0].split(",")[6:] == [f"{method}-official" for method in METHODS]
     assert table[1].startswith("test,0,blob 0,40,many,8,")
 
 
@@ -298,3 +299,24 @@ def test_two_processes_train_on_images_to_the_head_of_one(
         assert one.backbone is two.backbone is None
         torch.testing.assert_close(two.weight_CD, one.weight_CD, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(two.bias_C, one.bias_C, atol=1e-5, rtol=1e-4)
+
+
+def test_heads_of_both_protocols_stand_apart_in_one_run(make_stage: MakeStage) -> None:
+    stage = make_stage(features="images")
+    official = stage.run.config.model_copy(update={"protocol": "official"})
+    by_official = replace(stage, run=stage.run.with_config(official))
+    clean_crt, official_crt = made(stage, "crt"), made(by_official, "crt")
+    assert not torch.equal(clean_crt.weight_CD, official_crt.weight_CD)
+    for either in (stage, by_official):  # whichever the command was given, the rows are the same
+        heads = saved_heads(either)
+        assert [head.name for head in heads] == ["joint", "crt", "crt-official"]
+        rows = score_heads(heads, either, "test")
+        assert [row["protocol"] for row in rows] == ["clean", "clean", "official"]
+        torch.testing.assert_close(heads[1].weight_CD, clean_crt.weight_CD)
+        torch.testing.assert_close(heads[2].weight_CD, official_crt.weight_CD)
+    stage.run.add_rows(rows)
+    stage.run.add_rows(score_heads(heads[2:], stage, "test"))
+    kept = [(row["method"], row["protocol"]) for row in stage.run.rows()]
+    assert kept == [("joint", "clean"), ("crt", "clean"), ("crt", "official")]
+    with (stage.run.dir / "per_class.csv").open() as file:
+        assert next(csv.reader(file))[-3:] == ["joint", "crt", "crt-official"]

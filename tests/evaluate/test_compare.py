@@ -14,13 +14,14 @@ QUIET = Reporter(quiet=True)
 
 
 def row(method: str, split: str, value: float, **more: Any) -> dict[str, Any]:
-    return {"method": method, "split": split, **dict.fromkeys(MEASURES, value), "note": "", **more}
+    about = {"method": method, "split": split, "protocol": "clean", "note": ""}
+    return {**about, **dict.fromkeys(MEASURES, value), **more}
 
 
-def a_run(folder: Path, rows: list[dict[str, Any]], digest: str = "0" * 64) -> Path:
+def a_run(folder: Path, rows: list[dict[str, Any]], digest: str = "0" * 64, **config: Any) -> Path:
     run = rundir.create(
         folder,
-        TrainConfig(),
+        TrainConfig(**config),
         shards_dir=folder,
         shards_digest=digest,
         dataset="made up",
@@ -40,20 +41,62 @@ def test_means_and_spreads_are_over_the_runs_that_have_the_method(tmp_path: Path
                 row("joint", "test", value),
                 row("ncm", "test", 9, ece=None),
             ],
+            seed=seed,
         )
         for seed, value in enumerate(values)
     ]
     rundir.open_run(runs[0]).add_rows([row("crt", "test", 60.0)])
     result = compare(runs, None, QUIET, as_json=True)
     assert result["split"] == "test"
-    joint, crt, ncm = (result["methods"][method] for method in ("joint", "crt", "ncm"))
+    assert result["differ_in"] == []
+    (together,) = result["configurations"]
+    joint, crt, ncm = (together["methods"][method] for method in ("joint", "crt", "ncm"))
     assert joint["all_micro"]["mean"] == pytest.approx(np.mean(values))
     assert joint["all_micro"]["std"] == pytest.approx(np.std(values, ddof=1))
     assert joint["runs"] == 3
     assert crt["runs"] == 1
     assert crt["many"]["std"] is None
     assert ncm["ece"] is None
-    assert compare(runs, "val", QUIET, as_json=False)["methods"].keys() == {"joint"}
+    on_val = compare(runs, "val", QUIET, as_json=False)["configurations"]
+    assert on_val[0]["methods"].keys() == {"joint"}
+
+
+def test_runs_of_other_configurations_stand_side_by_side_with_the_keys_that_differ(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = {"optim": {"epochs": 2}, "sampler": "sqrt"}
+    runs = [
+        a_run(tmp_path / "a", [row("joint", "test", 50.0)]),
+        a_run(tmp_path / "b", [row("joint", "test", 54.0)], seed=1),
+        a_run(tmp_path / "c", [row("joint", "test", 10.0)], **short),
+    ]
+    result = compare(runs, None, Reporter(), as_json=False)
+    assert result["differ_in"] == ["sampler", "optim.epochs"]
+    first, second = result["configurations"]
+    assert first["differs"] == {"sampler": "instance", "optim.epochs": 90}
+    assert second["differs"] == {"sampler": "sqrt", "optim.epochs": 2}
+    assert first["methods"]["joint"]["all_micro"]["mean"] == 52.0
+    assert second["methods"]["joint"]["all_micro"]["values"] == [10.0]
+    said = capsys.readouterr()
+    assert "sampler=sqrt, optim.epochs=2" in said.out
+    assert "the runs differ in sampler, optim.epochs" in said.err
+
+
+def test_stage_2s_configuration_and_its_protocol_tell_runs_apart_too(tmp_path: Path) -> None:
+    runs = [
+        a_run(
+            tmp_path / name,
+            [row("crt", "test", 50.0), row("crt", "test", 40.0, protocol="official")],
+        )
+        for name in ("a", "b")
+    ]
+    changed = TrainConfig(classify={"views": 3})  # type: ignore[arg-type]
+    rundir.open_run(runs[1]).with_config(changed).note_stage2()
+    result = compare(runs, None, QUIET, as_json=True)
+    assert result["differ_in"] == ["classify.views"]
+    for of in result["configurations"]:
+        assert of["methods"]["crt"]["all_micro"]["values"] == [50.0]
+        assert of["methods"]["crt-official"]["all_micro"]["values"] == [40.0]
 
 
 def test_the_table_is_on_the_screen_with_the_spread(

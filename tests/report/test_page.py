@@ -204,7 +204,7 @@ def test_the_best_of_a_split_is_marked_and_of_ece_the_lowest(run_dir: Path) -> N
     lines = [re.findall(r"<td([^>]*)>([^<]*)</td>", line) for line in table.split("<tr>")[2:]]
     for column, best in (("all", max), ("ECE", min)):
         k = header.index(column)
-        test = [line[k] for line in lines if len(line) > k and line[1][1] == "test"]
+        test = [line[k] for line in lines if len(line) > k and line[2][1] == "test"]
         numbers = [float(value) for _, value in test if value != "–"]
         marked = {float(value) for attributes, value in test if "best" in attributes}
         assert len(numbers) >= 4
