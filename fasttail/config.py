@@ -139,7 +139,8 @@ class DataConfig(Section):
         default=None, description="brightness, contrast, saturation, hue"
     )
     engine: str = Field(
-        default="auto", description="auto, ffcv, dali, resident, reference or synthetic"
+        default="auto",
+        description="auto, ffcv, dali, dali-region, resident, reference or synthetic",
     )
     threads: int = Field(
         default=0, ge=0, description="decoding threads a process; 0: its share of cores"

@@ -15,7 +15,11 @@ class UserError(Exception):
     """
 
 
-class MissingExtra(UserError):
+class NotHere(UserError):
+    """What this machine has does not do for a feature that nobody has to have."""
+
+
+class MissingExtra(NotHere):
     """An optional package that a feature needs is not installed."""
 
     def __init__(self, feature: str, package: str, extra: str) -> None:

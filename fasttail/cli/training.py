@@ -67,7 +67,9 @@ def train(
         rich_help_panel=BOTH,
     ),
     engine: str | None = typer.Option(
-        None, help="auto, ffcv, dali, resident, reference or synthetic.", rich_help_panel=BOTH
+        None,
+        help="auto, ffcv, dali, dali-region, resident, reference or synthetic.",
+        rich_help_panel=BOTH,
     ),
     locality: str | None = typer.Option(
         None, help="pages: read shards larger than memory page by page.", rich_help_panel=BOTH

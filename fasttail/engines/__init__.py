@@ -41,6 +41,12 @@ def _dali(split: Source, device: torch.device, threads: int) -> Engine:
     return Dali(split, device=device, threads=threads)
 
 
+def _dali_region(split: Source, device: torch.device, threads: int) -> Engine:
+    from fasttail.engines.dali import Dali
+
+    return Dali(split, device=device, threads=threads, name="dali-region", regions=True)
+
+
 def _resident(split: Source, device: torch.device, threads: int) -> Engine:
     from fasttail.engines.resident import Resident
 
@@ -50,6 +56,7 @@ def _resident(split: Source, device: torch.device, threads: int) -> Engine:
 ENGINES: dict[str, Callable[[Source, torch.device, int], Engine]] = {
     "ffcv": _ffcv,
     "dali": _dali,
+    "dali-region": _dali_region,
     "resident": _resident,
     "reference": _reference,
     "synthetic": _synthetic,
@@ -65,7 +72,7 @@ def make(name: str, split: Source, *, device: torch.device, threads: int) -> Eng
     """The engine `name` over `split`, whose batches arrive on `device`.
 
     `threads` is how many threads decode; 0 means this process's share of the cores. Raises
-    `UserError` for an unknown name, and `MissingExtra` if a package is missing that it needs.
+    `UserError` for an unknown name, and `NotHere` if something is missing that it needs.
     """
     if threads == 0:
         threads = max(1, len(os.sched_getaffinity(0)) // World.from_env().local_size)

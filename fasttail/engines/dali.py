@@ -1,6 +1,9 @@
 """NVIDIA DALI as a decoder of planned boxes, on the GPU (nvJPEG) or on the CPU.
 
-    plan -> bytes, regions, sizes -> external_source -> decoders.image_slice -> resize -> DLPack
+    plan -> bytes, boxes, sizes -> external_source -> decode, cut, resize -> DLPack
+
+On a GPU images are decoded whole, by its JPEG engines where it has them, and cut there; on a CPU
+only the region of the box is decoded. `dali-region` does that on a GPU too.
 
 DALI's readers shuffle by themselves and can't follow an order, so they are not used. Nothing is
 copied on the way in (DALI reads the mapped parts) or out (tensors share DALI's memory, which DALI
@@ -23,7 +26,7 @@ from fasttail.engines.reference import pixels
 from fasttail.engines.source import JPEG, RAW, Source
 from fasttail.engines.table import Rows, Table
 from fasttail.engines.upload import to_device
-from fasttail.errors import CorruptSample, MissingExtra
+from fasttail.errors import CorruptSample, MissingExtra, NotHere
 
 if TYPE_CHECKING:
     from nvidia.dali.pipeline import Pipeline
@@ -40,20 +43,35 @@ def available() -> bool:
 
 
 class Dali:
-    """The engine `dali`. Raises `MissingExtra` if DALI is not installed."""
+    """The engine `dali`; with `regions` decoding on a GPU, `dali-region`. Raises `MissingExtra` if
+    DALI is not installed, `NotHere` if its version can't be trusted with regions."""
 
-    name = "dali"
-
-    def __init__(self, split: Source, *, device: torch.device, threads: int) -> None:
+    def __init__(
+        self,
+        split: Source,
+        *,
+        device: torch.device,
+        threads: int,
+        name: str = "dali",
+        regions: bool | None = None,
+    ) -> None:
         if not available():
             raise MissingExtra("the engine dali", "NVIDIA DALI", "dali")
+        from fasttail.engines.dali_backend import why_not_regions
+        from fasttail.engines.dali_pipeline import Content
+
+        on_gpu = device.type == "cuda"
+        if on_gpu and regions and (why_not := why_not_regions()) is not None:
+            raise NotHere(f"the engine dali-region decodes no regions here: {why_not}")
+        self.name = name
         self.device = device
         self._split = split
         self._threads = threads
         self._table = Table(split)
         self._checksums = Checksums(split)
         modes = np.unique(split.modes_N)
-        self._raw, self._jpeg = RAW in modes, JPEG in modes
+        regions = not on_gpu if regions is None else regions
+        self._content = Content(RAW in modes, JPEG in modes, JPEG in modes and regions)
         # Pipelines that no run is using. A run takes one and brings it back, empty.
         self._idle: list[tuple[Shape, Pipeline]] = []
 
@@ -114,9 +132,7 @@ class Dali:
                 return pipeline
         # Only the latest shape's pipelines are kept: each holds memory on the device.
         self._idle.clear()
-        return build(
-            shape, raw=self._raw, jpeg=self._jpeg, device=self.device, threads=self._threads
-        )
+        return build(shape, self._content, device=self.device, threads=self._threads)
 
     def _feed(
         self, batch: BatchPlan, rows: Rows, out_hw: tuple[int, int]
@@ -124,29 +140,24 @@ class Dali:
         """The pipeline's inputs by name, one array an image."""
         ids_B = batch.ids_B
         full_B2 = np.stack([rows.heights_B, rows.widths_B], 1).astype(np.int32)
-        box_start_B2, box_extent_B2 = batch.boxes_B4[:, :2], batch.boxes_B4[:, 2:]
-        # The part of the box that is in the image; where there is none, any pixel, which the
-        # padding below then leaves out.
-        start_B2 = np.clip(box_start_B2, 0, full_B2 - 1)
-        end_B2 = np.clip(box_start_B2 + box_extent_B2, start_B2 + 1, full_B2)
-        extent_B2 = end_B2 - start_B2
-        pad_start_B2 = box_start_B2 - start_B2
-        padded_B = ((pad_start_B2 != 0) | (box_extent_B2 != extent_B2)).any(1)
+        start_B2, extent_B2 = (
+            np.ascontiguousarray(half_B2) for half_B2 in np.split(batch.boxes_B4, 2, axis=1)
+        )
         size_B2 = np.tile(np.array(out_hw, np.float32), (len(ids_B), 1))
         size_B2[batch.flips_B, 1] *= -1
         fed = {
             "data": [self._split.bytes(int(i)) for i in ids_B],
-            "start": list(start_B2),
             "extent": list(extent_B2),
-            "pad_start": list(pad_start_B2),
-            "pad_extent": list(np.ascontiguousarray(box_extent_B2)),
-            "padded": [np.array(padded) for padded in padded_B],
             "size": list(size_B2),
         }
-        if self._raw:
+        if self._content.raw or not self._content.regions:
+            fed["start"] = list(start_B2)
+        if self._content.regions:
+            fed |= _regions(start_B2, extent_B2, full_B2)
+        if self._content.raw:
             channels_B1 = np.full((len(ids_B), 1), 3, np.int32)
             fed["hw3"] = list(np.concatenate([full_B2, channels_B1], 1))
-            if self._jpeg:
+            if self._content.jpeg:
                 fed["raw"] = [np.array(mode == RAW) for mode in rows.modes_B]
         return fed
 
@@ -167,3 +178,21 @@ class Dali:
 
     def _on_device(self, values_B: np.ndarray) -> torch.Tensor:
         return to_device(torch.tensor(values_B, dtype=torch.int64), self.device)
+
+
+def _regions(
+    start_B2: np.ndarray, extent_B2: np.ndarray, full_B2: np.ndarray
+) -> dict[str, list[np.ndarray]]:
+    """The part of each box that is in the image, and where the box lies around it. Where none is,
+    any pixel, which the box then leaves out."""
+    region_start_B2 = np.clip(start_B2, 0, full_B2 - 1)
+    region_end_B2 = np.clip(start_B2 + extent_B2, region_start_B2 + 1, full_B2)
+    region_extent_B2 = region_end_B2 - region_start_B2
+    offset_B2 = start_B2 - region_start_B2
+    leaves_B = ((offset_B2 != 0) | (extent_B2 != region_extent_B2)).any(1)
+    return {
+        "region_start": list(region_start_B2),
+        "region_extent": list(region_extent_B2),
+        "region_offset": list(offset_B2),
+        "leaves": [np.array(leaves) for leaves in leaves_B],
+    }

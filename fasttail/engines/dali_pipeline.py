@@ -1,7 +1,11 @@
-"""The graph that DALI runs for each batch.
+"""The graphs that DALI runs for each batch.
 
-bytes --+-- JPEG: decode the region --+-- pad, if the box leaves the image -- resize, mirror
-        +-- raw: cut the region ------+
+whole    JPEG: decode --+
+                        +-- cut the box, black outside -- resize, mirror
+         raw pixels ----+
+
+region   JPEG: decode what the box needs -- pad, if it leaves the image -- resize, mirror
+         (raw pixels as before)
 """
 
 # DALI's type stubs know neither its conditionals nor the names in nvidia.dali.types.
@@ -22,34 +26,41 @@ class Shape(NamedTuple):
     max_batch: int
 
 
-def build(shape: Shape, *, raw: bool, jpeg: bool, device: torch.device, threads: int) -> Pipeline:
-    """A pipeline that takes what `dali.py` feeds. `raw`, `jpeg`: which of them the split has."""
+class Content(NamedTuple):
+    """What a split has: raw images, JPEGs, and whether of these regions are decoded."""
+
+    raw: bool
+    jpeg: bool
+    regions: bool
+
+
+def build(shape: Shape, content: Content, *, device: torch.device, threads: int) -> Pipeline:
+    """A pipeline that takes what `dali.py` feeds."""
     on_gpu = device.type == "cuda"
+    decoding = {
+        "device": "mixed" if on_gpu else "cpu",
+        # As the other engines: no rotation by EXIF, smooth chroma on the GPU too.
+        "adjust_orientation": False,
+        "jpeg_fancy_upsampling": True,
+        # More of it gains 2% and makes the slowest batches slower by far (DALI, PR 6366).
+        "hw_decoder_load": 0.65,
+        "affine": False,
+    }
 
     def source(name: str, ndim: int, dtype: types.DALIDataType):
         return fn.external_source(
             name=name, device="cpu", ndim=ndim, dtype=dtype, no_copy=True, batch=True
         )
 
-    def from_jpeg(data, start, extent):
-        return fn.decoders.image_slice(
-            data,
+    def cut(image, start, extent):
+        return fn.slice(
+            image,
             start=start,
             shape=extent,
             axes=[0, 1],
-            device="mixed" if on_gpu else "cpu",
-            # As the other engines: no rotation by EXIF, smooth chroma on the GPU too.
-            adjust_orientation=False,
-            jpeg_fancy_upsampling=True,
-            # More of it gains 2% and makes the slowest batches slower by far (DALI, PR 6366).
-            hw_decoder_load=0.65,
-            affine=False,
+            out_of_bounds_policy="pad",
+            fill_values=0,
         )
-
-    def from_raw(data, hw3, start, extent):
-        stored = fn.reshape(data, shape=hw3, layout="HWC")
-        cut = fn.slice(stored, start=start, shape=extent, axes=[0, 1])
-        return cut.gpu() if on_gpu else cut
 
     # DALI splits a batch where an `if` asks for each image, and merges it again.
     @pipeline_def(
@@ -63,29 +74,43 @@ def build(shape: Shape, *, raw: bool, jpeg: bool, device: torch.device, threads:
     def define():
         data = source("data", 1, types.UINT8)
         start, extent = source("start", 1, types.INT32), source("extent", 1, types.INT32)
-        if raw and jpeg:
-            hw3 = source("hw3", 1, types.INT32)
-            if source("raw", 0, types.BOOL):
-                region = from_raw(data, hw3, start, extent)
-            else:
-                region = from_jpeg(data, start, extent)
-        elif raw:
-            region = from_raw(data, source("hw3", 1, types.INT32), start, extent)
-        else:
-            region = from_jpeg(data, start, extent)
-        pad_start = source("pad_start", 1, types.INT32)
-        pad_extent = source("pad_extent", 1, types.INT32)
-        if source("padded", 0, types.BOOL):
-            box = fn.slice(
-                region,
-                start=pad_start,
-                shape=pad_extent,
-                axes=[0, 1],
-                out_of_bounds_policy="pad",
-                fill_values=0,
+
+        def from_raw(data, hw3):
+            box = cut(fn.reshape(data, shape=hw3, layout="HWC"), start, extent)
+            return box.gpu() if on_gpu else box
+
+        def from_jpeg(data, region_start, region_extent, region_offset, leaves):
+            if not content.regions:
+                return cut(fn.decoders.image(data, **decoding), start, extent)
+            region = fn.decoders.image_slice(
+                data, start=region_start, shape=region_extent, axes=[0, 1], **decoding
             )
+            if leaves:  # noqa: SIM108 - an `if` of DALI's
+                box = cut(region, region_offset, extent)
+            else:
+                box = region
+            return box
+
+        regions = (
+            (
+                source("region_start", 1, types.INT32),
+                source("region_extent", 1, types.INT32),
+                source("region_offset", 1, types.INT32),
+                source("leaves", 0, types.BOOL),
+            )
+            if content.regions
+            else (None,) * 4
+        )
+        if content.raw and content.jpeg:
+            hw3 = source("hw3", 1, types.INT32)
+            if source("raw", 0, types.BOOL):  # noqa: SIM108
+                box = from_raw(data, hw3)
+            else:
+                box = from_jpeg(data, *regions)
+        elif content.raw:
+            box = from_raw(data, source("hw3", 1, types.INT32))
         else:
-            box = region
+            box = from_jpeg(data, *regions)
         # A negative width mirrors.
         return fn.resize(
             box,

@@ -12,7 +12,7 @@ from fasttail import engines
 from fasttail.console import Reporter
 from fasttail.engines import auto
 from fasttail.engines.source import JPEG, InMemory
-from fasttail.errors import MissingExtra, UserError
+from fasttail.errors import NotHere, UserError
 from fasttail.plan import EvalEpoch, View
 
 SIDE = 64  # pixels
@@ -53,13 +53,26 @@ def _note(engine: engines.Engine) -> str:
     on = "the GPU" if engine.device.type == "cuda" else "the CPU"
     notes = {
         "ffcv": "fasttail's kernel, in threads",
-        "dali": f"NVIDIA DALI on {on}",
+        "dali": f"NVIDIA DALI on {on}{_by_kind(engine)}",
+        "dali-region": f"NVIDIA DALI on {on}, what a box needs of an image",
         "resident": "a decoded split in memory, for images of one size",
         "reference": "Pillow, one image after the other: slow",
         "synthetic": "random images, to measure by",
     }
     own = inspect.getdoc(type(engine)) or type(engine).__name__
     return notes.get(engine.name, own.splitlines()[0])
+
+
+def _by_kind(engine: engines.Engine) -> str:
+    """Which JPEGs what decodes, where DALI has a choice."""
+    if engine.name != "dali" or engine.device.type != "cuda":
+        return ""
+    from fasttail.engines.dali_backend import decoded_by
+
+    kinds: dict[str, list[str]] = {}
+    for kind, by in decoded_by(engine.device).items():
+        kinds.setdefault(by, []).append(kind)
+    return "".join(f"; {by}: {', '.join(kinds[by])}" for by in kinds)
 
 
 def _reason(error: Exception) -> str:
@@ -78,7 +91,7 @@ def survey(device: torch.device) -> list[Found]:
     for name in engines.ENGINES:
         try:
             images, note = _decoded(name, source, device)
-        except MissingExtra as error:
+        except NotHere as error:
             found.append(Found(name, works=False, installed=False, note=str(error)))
             continue
         except Exception as error:  # noqa: BLE001 - whatever it is, the others are tried

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "troubleshooting.md"
 # What makes a message: the errors themselves, and the function that names choices.
-ERRORS = {"UserError", "CorruptSample", "NonFiniteLoss"}
+ERRORS = {"UserError", "NotHere", "CorruptSample", "NonFiniteLoss"}
 # Where messages are a place and another program's words: the page's last section is about them.
 PASSED_ON = {
     "datasets/__init__.py",

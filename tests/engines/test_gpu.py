@@ -9,6 +9,7 @@ import torch
 from fasttail import engines
 from fasttail.engines import dali
 from fasttail.engines.augment import augment
+from fasttail.engines.dali_backend import KINDS, decoded_by
 
 from .conftest import StoredSplit, jpeg, photo, random_jitter, random_plan
 
@@ -40,6 +41,22 @@ def test_batches_on_the_gpu_are_the_references(store: Store, name: str) -> None:
         difference = (found.images_BHWC.cpu().float() - expected.images_BHWC.float()).abs()
         assert difference.mean() <= 1.5
     engine.close()
+
+
+@pytest.mark.dali
+@pytest.mark.parametrize("kind", KINDS)
+def test_dali_decodes_every_kind_of_jpeg_on_the_gpu(store: Store, kind: str) -> None:
+    pixels = [photo(97, 130, seed=i) for i in range(8)]
+    if kind == "grey":
+        pixels = [image[:, :, 0] for image in pixels]
+    split = store([jpeg(image, **KINDS[kind]) for image in pixels])
+    plan = random_plan(split, (48, 40), batch=6, draws=40, seed=6)
+    engine, reference = make("dali", split), engines.make("reference", split, device=CPU, threads=1)
+    for found, expected in zip(engine.run(plan), reference.run(plan), strict=True):
+        difference = found.images_BHWC.cpu().float() - expected.images_BHWC.float()
+        assert difference.abs().mean() <= 1.5
+    engine.close()
+    assert decoded_by(GPU)[kind] != "the CPU"
 
 
 @pytest.mark.parametrize("name", ON_GPU)

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ def found(name: str) -> survey.Found:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without DALI, which takes a second to start."""
-    kept = {name: make for name, make in engines.ENGINES.items() if name != "dali"}
+    kept = {name: make for name, make in engines.ENGINES.items() if "dali" not in name}
     monkeypatch.setattr(engines, "ENGINES", kept)
 
 
@@ -55,6 +56,15 @@ def test_what_is_missing_is_not_broken_and_what_is_broken_is_said(
     assert "not installed: the engine ffcv needs FFCV" in out
     assert "FAILS: no such device" in out
     assert "long tail" not in out
+
+
+def test_what_decodes_which_jpeg_on_a_gpu_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = {"4:2:0": "the GPU's JPEG engines", "grey": "CUDA", "4:4:4": "the GPU's JPEG engines"}
+    monkeypatch.setattr("fasttail.engines.dali_backend.decoded_by", lambda device: kinds)
+    engine = SimpleNamespace(name="dali", device=torch.device("cuda", 0))
+    assert survey._note(engine) == (  # type: ignore[arg-type]
+        "NVIDIA DALI on the GPU; the GPU's JPEG engines: 4:2:0, 4:4:4; CUDA: grey"
+    )
 
 
 @pytest.mark.usefixtures("quick")
