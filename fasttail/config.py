@@ -5,16 +5,36 @@ that change the defaults are read in `fasttail.recipes`.
 """
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+MOST = 2**63 - 1  # of a whole number: arrays hold no larger one
 
 
 class Section(BaseModel):
-    """A part of the configuration: read-only once made, and no key it does not know."""
+    """A part of the configuration: read-only once made, no key it does not know, and numbers that
+    arithmetic can be done with."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _not_too_large(cls, value: object) -> object:
+        if isinstance(value, int) and value > MOST:
+            raise ValueError(f"a whole number is at most {MOST}")
+        return value
 
 
 def _bytes(given: object) -> object:
@@ -25,7 +45,7 @@ def _bytes(given: object) -> object:
     if match is None or match[1].count(".") > 1 or match[1] == ".":
         raise ValueError(f"{given!r} is no size: write it like 4GiB, 500MB or 1048576")
     step = 1024 if match[3] else 1000
-    return int(float(match[1]) * step ** " KMGT".index(match[2].upper() or " "))
+    return int(Decimal(match[1]) * step ** " KMGT".index(match[2].upper() or " "))
 
 
 def _budget(given: object) -> object:
@@ -114,12 +134,15 @@ class ConvertConfig(Section):
 
 Positive = Annotated[float, Field(gt=0)]
 Unit = Annotated[float, Field(ge=0, le=1)]
+Power = Annotated[float, Field(ge=0, le=100)]  # of norms and frequencies: floats hold no larger one
 
 
 class DataConfig(Section):
     """What an image becomes, and what decodes it."""
 
-    px: int = Field(default=224, ge=8, description="height and width of what the network sees")
+    px: int = Field(
+        default=224, ge=8, le=65500, description="height and width of what the network sees"
+    )
     train_view: Literal["random-resized-crop", "random-crop", "center", "whole"] = Field(
         default="random-resized-crop", description="what stage 1 sees of an image"
     )
@@ -143,7 +166,7 @@ class DataConfig(Section):
         description="auto, ffcv, dali, dali-region, resident, reference or synthetic",
     )
     threads: int = Field(
-        default=0, ge=0, description="decoding threads a process; 0: its share of cores"
+        default=0, ge=0, le=1024, description="decoding threads a process; 0: its share of cores"
     )
     locality: Literal["none", "pages"] = Field(
         default="none", description="pages: for shards larger than memory, read page by page"
@@ -180,7 +203,10 @@ class OptimConfig(Section):
     epochs: int = Field(default=90, ge=1, description="number of epochs")
     batch_size: int = Field(default=512, ge=1, description="over all processes")
     accumulate: int = Field(
-        default=1, ge=1, description="parts that a batch is computed in, where memory is short"
+        default=1,
+        ge=1,
+        le=65536,
+        description="parts that a batch is computed in, where memory is short",
     )
     lr: Positive = Field(default=0.2, description="learning rate for lr_batch_size images a step")
     lr_batch_size: int = Field(
@@ -224,9 +250,7 @@ class LossConfig(Section):
         default="cross-entropy",
         description="cross-entropy, balanced-softmax, logit-adjustment or ldam-drw",
     )
-    adjustment_tau: Annotated[float, Field(ge=0)] = Field(
-        default=1.0, description="logit-adjustment: the prior's weight"
-    )
+    adjustment_tau: Power = Field(default=1.0, description="logit-adjustment: the prior's weight")
     max_margin: Positive = Field(default=0.5, description="ldam-drw: the smallest class's margin")
     drw_from: Unit = Field(
         default=0.8, description="ldam-drw: share of the epochs after which classes are re-weighted"
@@ -266,8 +290,8 @@ class ComputeConfig(Section):
 class TauConfig(Section):
     """tau-normalisation: w_j / |w_j|^tau, section 4 of the paper, equation 3."""
 
-    grid_max: Positive = Field(default=2.0, description="the largest tau that is tried")
-    grid_step: Positive = Field(default=0.1, description="between two that are tried")
+    grid_max: Power = Field(default=2.0, description="the largest tau that is tried")
+    grid_step: float = Field(default=0.1, ge=0.001, description="between two that are tried")
     bias: bool = Field(default=False, description="keep the classifier's bias; the authors drop it")
     choose_on: Literal["auto", "val", "test", "train", "fixed"] = Field(
         default="auto",
@@ -276,7 +300,7 @@ class TauConfig(Section):
     choose_by: Literal["macro", "micro"] = Field(
         default="macro", description="accuracy over classes or over images"
     )
-    fixed: float = Field(default=1.0, ge=0, description="tau where it is not chosen")
+    fixed: Power = Field(default=1.0, description="tau where it is not chosen")
 
 
 class NcmConfig(Section):
@@ -324,7 +348,7 @@ class ClassifyConfig(Section):
     block_lr_scale: Positive = Field(
         default=0.1, description="crt-last-block: the block's learning rate as a share"
     )
-    adjust_tau: float = Field(default=1.0, ge=0, description="logit-adjust: the prior's weight")
+    adjust_tau: Power = Field(default=1.0, description="logit-adjust: the prior's weight")
     tau: TauConfig = TauConfig()
     ncm: NcmConfig = NcmConfig()
 

@@ -20,12 +20,27 @@ SMALL_IMAGE_PX = 64
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without aliases, by which a file of a few bytes could grow without bound."""
+    """YAML without aliases, by which a file of a few bytes could grow without bound; without tags,
+    which make of a text what it is not; and with each key once, since of two the first would be
+    dropped without a word."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not read")
+        if getattr(event, "tag", None) is not None:
+            raise yaml.YAMLError(f"tags are not read: {event.tag}")
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    line = key.start_mark.line + 1
+                    raise yaml.YAMLError(f"{key.value!r} in line {line} was there before")
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def directory() -> Path:
@@ -127,7 +142,7 @@ def _list() -> str:
 def _parse(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # of 2020-99-99, say
         reason = " ".join(str(error).split())
         raise UserError(f"{where}: not readable as YAML: {reason}") from None
 

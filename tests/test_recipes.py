@@ -40,6 +40,21 @@ def test_a_data_set_has_its_own_recipe_or_one_for_the_size_of_its_images() -> No
         ("protocol=fast", "'clean' or 'official'"),
         ("optim", "section.key=value"),
         ("shots.few_below=200", "a class would be in both groups"),
+        ("seed=18446744073709551616", "seed: .*at most 9223372036854775807"),
+        ("seed=" + "9" * 5000, "--set seed: not readable as YAML: .*5000 digits"),
+        ("optim.lr=inf", "optim.lr: .*finite number"),
+        ("loss.adjustment_tau=.inf", "loss.adjustment_tau: .*finite number"),
+        ("data.scale=[.nan, 1]", "data.scale.0: .*finite number"),
+        ("data.px=1000000000", "data.px: .*65500"),
+        ("optim.accumulate=9223372036854775807", "optim.accumulate: .*65536"),
+        ("classify.tau.grid_max=1e308", "classify.tau.grid_max: .*100"),
+        ("classify.adjust_tau=1e308", "classify.adjust_tau: .*100"),
+        ("data.threads=100000", "data.threads: .*1024"),
+        ('seed=!!int "abc"', "--set seed: not readable as YAML: tags are not read"),
+        ("seed=!!timestamp x", "--set seed: not readable as YAML: tags are not read"),
+        ("seed=2020-99-99", "--set seed: not readable as YAML: month must be in 1..12"),
+        ("optim={? [1]: 2}", "--set optim: not readable as YAML: .*unhashable key"),
+        ("optim={lr: 1, lr: 2}", "--set optim: not readable as YAML: 'lr' in line 1 was there"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_says_what_fits(setting: str, message: str) -> None:
@@ -69,6 +84,18 @@ def test_deep_nesting_and_loops_of_extends_end_in_one_line(tmp_path: Path) -> No
     for name, message in (("deep", "not readable"), ("one", "extends itself")):
         with pytest.raises(UserError, match=message):
             recipes.load(tmp_path / f"{name}.yaml")
+
+
+def test_a_repeated_section_or_key_is_refused_by_its_line(tmp_path: Path) -> None:
+    twice = tmp_path / "twice.yaml"
+    twice.write_text("optim:\n  lr: 0.5\nseed: 1\noptim:\n  epochs: 3\n")
+    with pytest.raises(UserError, match="'optim' in line 4 was there before"):
+        recipes.load(twice)
+    twice.write_text("optim:\n  lr: 0.5\n  lr: 0.25\n")
+    with pytest.raises(UserError, match="'lr' in line 3 was there before"):
+        recipes.load(twice)
+    twice.write_text("optim: {lr: 0.5, warmup_epochs: 1}\nclassify: {crt: {lr: 0.25}}\n")
+    assert recipes.load(twice).classify.crt.lr == 0.25
 
 
 def test_yaml_runs_no_code(tmp_path: Path) -> None:

@@ -55,6 +55,11 @@ def test_convert_verify_and_index_find_their_places(
         (["--dataset", "folder"], "--dataset folder needs --source"),
         (["--dataset", "folder", "--source", "nowhere"], "no folder nowhere"),
         (["--dataset", "digits", "--on-bad", "maybe"], "--on-bad 'maybe': Input should be"),
+        (["--dataset", "digits", "--raw-budget", "9" * 400], "a whole number is at most"),
+        (
+            ["--dataset", "digits", "--imbalance", "inf"],
+            "--imbalance inf: Input should be a finite number",
+        ),
         (["--dataset", "digits", "--raw-budget", "much"], "'much' is no size"),
         (["--dataset", "digits", "--imbalance", "1000"], "use at most 120"),
     ],
