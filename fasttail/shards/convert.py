@@ -290,6 +290,8 @@ class _Conversion:
             if self.cfg.on_bad == "skip" or not rows.rejected:
                 finish.finish_part(self.work, part, file, rows, plan.index.labels_N, self.container)
                 self.work.save(self.work.record(file, None), key, rows)
+                if rows.file:  # last, so that a part with its name need not be made again
+                    atomic.rename(path, self.work.out / file)
             else:
                 path.unlink()
         self.ranks.barrier()

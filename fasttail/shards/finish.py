@@ -58,7 +58,8 @@ def fsync(path: Path) -> None:
 def finish_part(
     work: WorkDir, part: Part, file: str, rows: PartRows, labels_N: np.ndarray, container: Container
 ) -> None:
-    """Appends the spooled images, writes what surrounds them, and gives the file its name.
+    """Appends the spooled images and writes what surrounds them: the part is whole, and has yet to
+    get its name.
 
     `rows` then say where in the part each image lies. A part whose images were all rejected is not
     written.
@@ -82,7 +83,6 @@ def finish_part(
         suffix, content = companion
         with atomic.whole_file((work.out / file).with_suffix(suffix)) as other:
             other.write(content)
-    atomic.rename(path, work.out / file)
 
 
 def _append_spooled(
