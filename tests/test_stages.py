@@ -195,6 +195,10 @@ def test_a_run_that_exists_is_not_overwritten(blob_shards: Path, quiet: Reporter
         ({"flags": {"sampler": "sqr"}}, "did you mean 'sqrt'"),
         ({"flags": {"engine": "ffvc"}}, "did you mean 'ffcv'"),
         ({"settings": ("model.backbone=resnet21",)}, "unknown backbone"),
+        (
+            {"settings": (*SMALL, "model.backbone=timm:vit_tiny_patch16_224")},
+            "takes no images of 32",
+        ),
         ({"config": "blob"}, "unknown configuration 'blob'"),
     ],
 )
@@ -230,6 +234,16 @@ def test_features_are_extracted_once_and_again_for_other_weights(
     (other.dir / "model.safetensors").replace(run.dir / "model.safetensors")
     stages.train(TrainOptions(stage="cls", run=run.dir, method="ncm"), quiet)
     assert path.stat().st_mtime_ns != first
+
+
+def test_the_same_command_gives_files_of_the_same_bytes(blob_shards: Path, quiet: Reporter) -> None:
+    for name in ("runs/a", "runs/b"):
+        stages.train(options(blob_shards, name), quiet)
+        stages.train(TrainOptions(stage="cls", run=Path(name), method="crt,tau,ncm"), quiet)
+    paths = sorted(path.relative_to("runs/a") for path in Path("runs/a").rglob("*.safetensors"))
+    assert len(paths) >= 5  # the model, three heads, the best epoch, checkpoints
+    for path in paths:
+        assert (Path("runs/a") / path).read_bytes() == (Path("runs/b") / path).read_bytes(), path
 
 
 def test_stage_2_can_start_from_another_run_and_leaves_it_alone(

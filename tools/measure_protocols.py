@@ -147,6 +147,8 @@ def stage1(run: Run, home: Path, line: Line, seed: int, epochs: int, reporter: R
             ),
             reporter,
         )
+    if not trained.model_path.exists():
+        raise SystemExit("asked to leave: the same call measures this line again")
     weights = trained.model_path
     if line.keeps == "best":
         weights = trained.checkpoints_dir / Checkpoints.BEST

@@ -5,7 +5,7 @@ from fasttail.models.recognizer import (
     CosineClassifier,
     Recognizer,
     build,
-    check_name,
+    check,
 )
 
-__all__ = ["BACKBONES", "CosineClassifier", "Recognizer", "build", "check_name"]
+__all__ = ["BACKBONES", "CosineClassifier", "Recognizer", "build", "check"]

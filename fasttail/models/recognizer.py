@@ -87,8 +87,14 @@ class Recognizer(nn.Module):
             part.requires_grad_(True)
 
 
-def check_name(name: str) -> None:
-    """`UserError` if there is no backbone of that name."""
+def check(name: str, px: int) -> None:
+    """`UserError` if there is no backbone of that name, or it takes no images of `px` pixels."""
+    _check_name(name)
+    if name.startswith(timm_backbone.PREFIX):
+        timm_backbone.check_px(name, px)
+
+
+def _check_name(name: str) -> None:
     if name.startswith(timm_backbone.PREFIX):
         timm_backbone.check_name(name)
     elif name not in BACKBONES:
@@ -100,7 +106,7 @@ def build(name: str, num_classes: int, *, cosine_scale: float | None = None) -> 
 
     Raises `UserError` if there is no backbone of that name.
     """
-    check_name(name)
+    _check_name(name)
     if name.startswith(timm_backbone.PREFIX):
         backbone = timm_backbone.TimmBackbone(name)
     else:

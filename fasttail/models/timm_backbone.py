@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from fasttail.errors import MissingExtra, unknown
+from fasttail.errors import MissingExtra, UserError, unknown
 
 PREFIX = "timm:"
 
@@ -14,6 +15,21 @@ def check_name(name: str) -> None:
     timm = import_timm(name)
     if not timm.is_model(name.removeprefix(PREFIX)):
         raise unknown("backbone", name, [PREFIX + model for model in timm.list_models()])
+
+
+def check_px(name: str, px: int) -> None:
+    """Raises `UserError` if the network takes no images of that size, as most transformers take
+    only one. It runs without memory for its weights, and computes nothing."""
+    with torch.device("meta"), torch.no_grad():
+        backbone = TimmBackbone(name).eval()
+        try:
+            backbone(torch.empty(1, 3, px, px))
+        except (AssertionError, RuntimeError):
+            own_px = backbone.network.default_cfg["input_size"][-1]
+            raise UserError(
+                f"{name} takes no images of {px} px (data.px): it is made for {own_px}, "
+                f"--set data.px={own_px}"
+            ) from None
 
 
 class TimmBackbone(nn.Module):

@@ -144,7 +144,7 @@ def _same_run(directory: Path, config: TrainConfig, init: str | None) -> Run:
 def _check_fit(config: TrainConfig, opened: Shards, world: World) -> None:
     """Names and sizes that would fail later are refused before there is a run directory."""
     split = opened.split("train")
-    models.check_name(config.model.backbone)
+    models.check(config.model.backbone, config.data.px)
     if config.loss.name not in LOSSES:
         raise unknown("loss", config.loss.name, LOSSES)
     if config.data.engine not in engines.names():

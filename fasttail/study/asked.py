@@ -131,7 +131,7 @@ def plan(options: StudyOptions) -> Study:
     check_start(config, options.init)
     backbones = _names(options.backbones or config.model.backbone, "--backbones")
     for backbone in backbones:
-        models.check_name(backbone)
+        models.check(backbone, config.data.px)
     init_digest = _check_init(options.init, backbones, config, len(opened.class_names))
     samplers = _names(options.samplers, "--samplers")
     for sampler in samplers:

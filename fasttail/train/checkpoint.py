@@ -36,7 +36,8 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # Written by us rather than by the libraries, whose own errors don't tell a full disk.
     with whole_file(path) as file:
-        file.write(save(whole, {"format": FORMAT, "about": json.dumps(about)}))
+        # One key: of several safetensors makes another order, and so other bytes, in each process.
+        file.write(save(whole, {FORMAT: json.dumps(about)}))
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -52,13 +53,12 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not readable as safetensors: {error}") from None
-    if header.get("format") != FORMAT:
-        raise UserError(
-            f"{path}: format {header.get('format')!r}, but this version reads {FORMAT!r}"
-        )
+    if FORMAT not in header:
+        found = next(iter(header), None)
+        raise UserError(f"{path}: format {found!r}, but this version reads {FORMAT!r}")
     try:
-        about = json.loads(header["about"])
-    except (KeyError, ValueError, RecursionError) as error:
+        about = json.loads(header[FORMAT])
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged: {_line(error)}") from None
     if not isinstance(about, dict):
         raise UserError(f"{path}: damaged: its description is no object")

@@ -58,6 +58,26 @@ def test_last_block_training_leaves_the_rest_and_its_statistics_alone() -> None:
     assert all(name.startswith(("backbone.layer3.", "classifier.")) for name in changed)
 
 
+@pytest.mark.parametrize(
+    ("name", "px", "takes"),
+    [
+        ("vit_tiny_patch16_224", 224, True),
+        ("vit_tiny_patch16_224", 32, False),
+        ("levit_128s", 192, False),
+        ("mobilenetv3_small_050", 32, True),
+    ],
+)
+def test_a_network_that_takes_images_of_one_size_says_so_before_it_is_made(
+    name: str, px: int, takes: bool
+) -> None:
+    pytest.importorskip("timm", reason="needs the timm extra")
+    if takes:
+        models.check(f"timm:{name}", px)
+        return
+    with pytest.raises(UserError, match=rf"timm:{name} takes no images of {px} px.*data\.px=224"):
+        models.check(f"timm:{name}", px)
+
+
 def test_an_unknown_backbone_names_the_choices() -> None:
     with pytest.raises(UserError, match=r"did you mean 'resnext50'.*resnet20.*resnext152"):
         models.build("resnxt50", 10)

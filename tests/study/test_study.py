@@ -214,6 +214,7 @@ def test_mistakes_are_named_before_anything_is_written(blob_shards: Path, tmp_pa
         ({"samplers": "instance,clas"}, "did you mean 'class'"),
         ({"samplers": "class,class"}, "each once"),
         ({"backbones": "resnet21"}, "unknown backbone 'resnet21'"),
+        ({"backbones": "timm:vit_tiny_patch16_224"}, "takes no images of 32 px"),
         ({"methods": "crt,taw"}, "did you mean 'tau'"),
         ({"seeds": 0}, "--seeds 0: at least 1"),
         ({"settings": ("seed=4",)}, "given with --seeds"),
