@@ -105,5 +105,8 @@ def parse(name: str, epochs: int) -> Sampler:
 
 def schedule(name: str, counts_C: np.ndarray, epochs: int) -> Callable[[int], np.ndarray]:
     """Epoch -> class probabilities over a run of `epochs`, as `TrainEpoch` takes them."""
-    sampler = parse(name, epochs)
-    return lambda epoch: sampler(counts_C, progress(epoch, epochs))
+    return partial(_in_epoch, parse(name, epochs), counts_C, epochs)
+
+
+def _in_epoch(sampler: Sampler, counts_C: np.ndarray, epochs: int, epoch: int) -> np.ndarray:
+    return sampler(counts_C, progress(epoch, epochs))
