@@ -103,8 +103,7 @@ def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         for line in process.stdout:
             if int(line) >= 600:
                 break
-        # A part is finished when its record is there: the file's name comes before it.
-        while len(list((tmp_path / "out/.convert").glob("*.beton.npz"))) < 3:
+        while len(list((tmp_path / "out").glob("*.beton"))) < 3:
             time.sleep(0.02)
         yield process
         process.kill()
