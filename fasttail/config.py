@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -57,6 +58,14 @@ def _budget(given: object) -> object:
     return _bytes(given)
 
 
+def _encoding(given: str | None) -> str | None:
+    try:
+        "x".encode(given or "utf-8")
+    except LookupError:
+        raise ValueError(f"{given!r} is no encoding: name one as cp1252, latin-1, utf-16") from None
+    return given
+
+
 class ConvertConfig(Section):
     """How a data set becomes shards (`fasttail convert`)."""
 
@@ -86,6 +95,10 @@ class ConvertConfig(Section):
     label_key: str | None = Field(
         default=None,
         description="webdataset: the key of the label in the .json member; unset: .cls",
+    )
+    encoding: Annotated[str | None, AfterValidator(_encoding)] = Field(
+        default=None,
+        description="of lists, tables and folders' names: cp1252, latin-1, ...; unset: UTF-8",
     )
     allow_partial: bool = Field(
         default=False, description="go on where a published data set has another number of images"

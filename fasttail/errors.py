@@ -42,6 +42,15 @@ def stoppable(how_to_go_on: Callable[[], str]) -> Iterator[None]:
         raise KeyboardInterrupt(how_to_go_on()) from None
 
 
+def printable(text: str) -> str:
+    """A name or message for a terminal: what would act there, or is no text, is shown escaped.
+
+    >>> print(printable("caf\\udce9 \\x1b[31m"))
+    caf\\udce9 \\x1b[31m
+    """
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def unknown(what: str, given: str, choices: Iterable[str]) -> UserError:
     """A `UserError` that names the choices, and the nearest one where there is one.
 

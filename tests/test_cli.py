@@ -169,8 +169,9 @@ def is_clean(text: str) -> bool:
 def test_a_log_is_clean_where_it_is_no_terminal(digits: tuple[Path, str]) -> None:
     folder, log = digits
     assert is_clean(log)
-    assert log.splitlines()[0] == "  train: 331 images, 1.0 MB"
-    assert log.count("\n") == 6
+    assert log.splitlines()[0].startswith("digits: 10 classes (0, 1, 2, 3, 4, 5, ...), 331 images")
+    assert log.splitlines()[1] == "  train: 331 images, 1.0 MB"
+    assert log.count("\n") == 7
     shown = on_terminal("verify", "shards/digits", cwd=folder)
     assert not is_clean(shown), "on a terminal there is a bar"
     assert COLOUR.search(shown)
@@ -213,7 +214,7 @@ def test_damage_is_exit_code_1_and_told_when_quiet(
     found = json.loads(done.stdout)
     assert found["whole"] is False
     assert found["problems"]
-    assert found["problems"][0] in done.stderr
+    assert done.stderr == f"shards/digits is damaged: {len(found['problems'])} findings\n"
 
 
 def test_eval_prints_its_rows_as_one_json_object(
@@ -226,7 +227,16 @@ def test_eval_prints_its_rows_as_one_json_object(
     from fasttail.world import World
 
     run = Run(tmp_path, TrainConfig(), tmp_path, "", "digits", ("0", "1"))
-    rows = [{"method": "tau", "split": "test", "images": 7, "many": None, "all_micro": 50.0}]
+    rows = [
+        {
+            "method": "tau",
+            "protocol": "clean",
+            "split": "test",
+            "images": 7,
+            "many": None,
+            "all_micro": 50.0,
+        }
+    ]
     show(rows, run, World(), Reporter(), as_json=True)
     assert json.loads(capsys.readouterr().out) == {
         "run": str(tmp_path),

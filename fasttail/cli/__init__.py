@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from fasttail import __version__
 from fasttail.cli import data, training, use
-from fasttail.errors import UserError
+from fasttail.errors import UserError, printable
 from fasttail.world import World
 
 MISTAKE = 2  # the exit code
@@ -86,7 +86,8 @@ def main() -> None:
     except UserError as error:
         if not _is_main():
             time.sleep(SAID_BY_MAIN_S)
-        print(f"fasttail: {error}", file=sys.stderr)
+        lines = map(printable, str(error).split("\n"))
+        print("fasttail: " + "\n".join(lines), file=sys.stderr)
         sys.exit(MISTAKE)
 
 

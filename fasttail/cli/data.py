@@ -39,6 +39,9 @@ def convert(
     label_key: str | None = typer.Option(
         None, help="webdataset: the label's key in the .json member. [default: the .cls member]"
     ),
+    encoding: str | None = typer.Option(
+        None, help="Of lists, tables and folders' names: cp1252, latin-1, ... [default: UTF-8]"
+    ),
     allow_partial: bool = typer.Option(
         False, "--allow-partial", help="Go on where a published data set has another size."
     ),
@@ -78,6 +81,7 @@ def convert(
             "lists": lists,
             "columns": columns,
             "label_key": label_key,
+            "encoding": encoding,
             "allow_partial": allow_partial,
             "max_side": max_side,
             "exif": exif,

@@ -211,6 +211,12 @@ class Index:
     def __post_init__(self) -> None:
         if "train" not in self.splits:
             raise UserError(f"{self.name}: no train split was found")
+        for split, found in self.splits.items():
+            if not len(found.labels_N):
+                raise UserError(f"{self.name}: {split} has no image: add images, or leave it out")
+        for name in self.class_names:
+            if not name.isprintable():
+                raise UserError(f"{self.name}: the name of class {name!a} can't be printed")
         counts_C = self.counts("train")
         if len(counts_C) > len(self.class_names):
             raise ValueError(f"label {len(counts_C) - 1} but {len(self.class_names)} class names")

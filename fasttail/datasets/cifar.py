@@ -56,7 +56,7 @@ def index(source: Path | None, cfg: ConvertConfig, *, name: str) -> Index:
     if home is not None:
         splits, class_names = _from_python_files(home, name)
     elif (root / "train").is_dir():
-        splits, class_names, _ = folder.read_splits(root)
+        splits, class_names, _ = folder.read_splits(root, cfg.encoding)
     else:
         raise UserError(
             f"{root} holds neither {below}/{train_files[0]} nor train/<class>/: unpack the data "

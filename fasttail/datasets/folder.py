@@ -13,6 +13,7 @@ import numpy as np
 
 from fasttail.config import ConvertConfig
 from fasttail.datasets.base import IMAGE_SUFFIXES, FileImages, Index, SplitIndex
+from fasttail.datasets.labels import folder_name
 from fasttail.datasets.longtail import hold_out
 from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError
@@ -29,7 +30,7 @@ def index(source: Path | None, cfg: ConvertConfig) -> Index:
     val or test have a class that train lacks.
     """
     root = need_folder("folder", source)
-    splits, class_names, notes = read_splits(root)
+    splits, class_names, notes = read_splits(root, cfg.encoding)
     fraction = VAL_FRACTION if cfg.val_fraction is None else cfg.val_fraction
     splits, note = with_val(splits, fraction, cfg.seed)
     return Index(root.resolve().name, class_names, splits, None, None, (*notes, *note))
@@ -62,14 +63,19 @@ def with_val(
     )
 
 
-def read_splits(root: Path) -> tuple[dict[str, SplitIndex], tuple[str, ...], tuple[str, ...]]:
+def read_splits(
+    root: Path, encoding: str | None
+) -> tuple[dict[str, SplitIndex], tuple[str, ...], tuple[str, ...]]:
     """(splits, class names, notes) of a folder of images."""
-    found = {
-        split: root / name
-        for split, names in _SPLITS.items()
-        for name in reversed(names)
-        if (root / name).is_dir()
-    }
+    found: dict[str, Path] = {}
+    for name in _folders(root):
+        for split, names in _SPLITS.items():
+            if name.lower() in names:
+                if split in found:
+                    raise UserError(
+                        f"{found[split]} and {root / name} are both called {split}'s: rename one"
+                    )
+                found[split] = root / name
     notes: tuple[str, ...] = ()
     if "train" not in found:
         if found or not any(_folders(root)):
@@ -84,15 +90,10 @@ def read_splits(root: Path) -> tuple[dict[str, SplitIndex], tuple[str, ...], tup
     class_names = tuple(_folders(found["train"]))
     if not class_names:
         raise UserError(f"{found['train']} has no class folders: expected one folder a class")
-    for name in class_names:
-        if not name.isprintable():  # bytes that are no UTF-8 come as surrogates, which are not
-            raise UserError(
-                f"{found['train']}: the class folder {os.fsencode(name)!r} has a name that can't "
-                "be printed: rename it, in UTF-8"
-            )
     number = {name: c for c, name in enumerate(class_names)}
+    class_names = tuple(folder_name(name, found["train"], encoding) for name in class_names)
     splits = {}
-    for split, folder in found.items():
+    for split, folder in ((s, found[s]) for s in _SPLITS if s in found):
         extra = [name for name in _folders(folder) if name not in number]
         if extra:
             raise UserError(
@@ -102,7 +103,9 @@ def read_splits(root: Path) -> tuple[dict[str, SplitIndex], tuple[str, ...], tup
             )
         splits[split] = _read_split(root, folder, number)
         if split == "train":
-            _refuse_empty(splits[split], folder, class_names)
+            _refuse_empty(splits[split], folder, tuple(number))
+        elif not len(splits[split].labels_N):
+            raise UserError(f"{folder} has no image: add images, or remove the folder")
     return splits, class_names, notes
 
 

@@ -21,12 +21,14 @@ from fasttail.config import ConvertConfig
 from fasttail.datasets import paths, published
 from fasttail.datasets.base import FileImages, Index, SplitIndex
 from fasttail.datasets.folder import need_folder, with_val
+from fasttail.datasets.labels import folder_name
 from fasttail.datasets.namelist import Names
 from fasttail.datasets.paths import Layout
 from fasttail.errors import UserError
 
 VAL_FRACTION = 0.1
 MAX_LIST_BYTES = 4 << 30  # also of what a compressed one unpacks to
+MAX_BLANK_LINES = 1_000_000
 MAX_LABEL = 10_000_000
 _SPLITS = {"train": "train", "val": "val(?:id(?:ation)?)?", "test": "test"}
 
@@ -48,8 +50,8 @@ def index(source: Path | None, cfg: ConvertConfig, *, name: str) -> Index:
     index = from_lists(
         name if known else root.resolve().name,
         root,
-        {split: read_list(path) for split, path in lists.items()},
-        known.layouts if known else (paths.as_listed,),
+        {split: read_list(path, cfg.encoding) for split, path in lists.items()},
+        known.layouts if known else paths.in_encoding(cfg.encoding),
         cfg,
         stats=known.stats if known else None,
         val_fraction=0.0 if known else VAL_FRACTION,
@@ -68,25 +70,33 @@ def from_lists(
     val_fraction: float,
     class_names: tuple[str, ...] | None = None,
 ) -> Index:
-    """The index of images under `root` that lists name, one list a split."""
-    train = lists["train"]
-    num_classes = int(train.labels_N.max()) + 1 if class_names is None else len(class_names)
+    """The index of images under `root` that lists name, one list a split. Where classes have no
+    published numbers, they are train's different labels, in their order."""
+    train = lists["train"].labels_N
+    if class_names is not None:
+        numbers_C = np.arange(len(class_names))
+    else:
+        numbers_C = np.arange(train.max() + 1) if stats else np.unique(train)
     splits = {}
     for split, listed in lists.items():
-        strange = np.flatnonzero(listed.labels_N >= num_classes)
+        strange = np.flatnonzero(~np.isin(listed.labels_N, numbers_C))
         if len(strange):
             raise UserError(
                 f"{listed.file}: image {strange[0] + 1} has label {listed.labels_N[strange[0]]}, a "
-                f"class that train lacks: train has classes 0 to {num_classes - 1}"
+                f"class that train lacks: train has classes {numbers_C[0]} to {numbers_C[-1]}"
             )
         located = paths.locate(root, listed.paths, layouts, listed.file)
         paths.refuse_outside(root, located, listed.file)
-        splits[split] = SplitIndex(FileImages(root, located, inside=True), listed.labels_N)
+        labels_N = np.searchsorted(numbers_C, listed.labels_N)
+        splits[split] = SplitIndex(FileImages(root, located, inside=True), labels_N)
+    class_names = class_names or names_by_folder(
+        lists["train"].file, lists["train"].paths, splits["train"].labels_N, numbers_C
+    )
     fraction = val_fraction if cfg.val_fraction is None else cfg.val_fraction
     splits, notes = with_val(splits, fraction, cfg.seed)
     return Index(
         name,
-        class_names or names_by_folder(train, num_classes),
+        class_names,
         splits,
         stats.mean if stats else None,
         stats.std if stats else None,
@@ -126,7 +136,7 @@ def find_lists(root: Path, given: Path | None, word: str) -> dict[str, Path]:
     return found
 
 
-def read_list(path: Path) -> Listed:
+def read_list(path: Path, encoding: str | None = None) -> Listed:
     """Reads `path label` lines; the label is what follows the last blank.
 
     Raises `UserError` that names the line that does not fit.
@@ -134,7 +144,7 @@ def read_list(path: Path) -> Listed:
     labels: list[int] = []
 
     def listed() -> Iterator[str]:
-        for number, line in enumerate(_lines(path), 1):
+        for number, line in enumerate(_lines(path, encoding), 1):
             text = line.strip()
             if not text:
                 continue
@@ -152,33 +162,36 @@ def read_list(path: Path) -> Listed:
     return Listed(path, names, np.asarray(labels, np.int64))
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path, encoding: str | None) -> Iterator[str]:
     opener = gzip.open if path.suffix == ".gz" else open
-    read = 0
+    read = blank = 0
     try:
-        with opener(path, "rt", encoding="utf-8", errors="surrogateescape") as file:
+        with opener(path, "rt", encoding=encoding or "utf-8-sig", errors="surrogateescape") as file:
             # A line without an end is as much of a bomb as too many lines.
             while line := file.readline(1 << 16):
                 read += len(line)
-                if read > MAX_LIST_BYTES or len(line) >= 1 << 16:
+                blank += line.isspace()
+                if read > MAX_LIST_BYTES or len(line) >= 1 << 16 or blank > MAX_BLANK_LINES:
                     raise UserError(f"{path}: too large, or no text: this is no list of images")
                 yield line
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
 
 
-def names_by_folder(train: Listed, num_classes: int) -> tuple[str, ...]:
+def names_by_folder(
+    file: Path, listed: Names, labels_N: np.ndarray, numbers_C: np.ndarray
+) -> tuple[str, ...]:
     """Class names: the folder that all images of a class are in, if each class has one of its own;
-    else the labels."""
-    folder_C: list[str | None] = [None] * num_classes
-    for path, label in zip(train.paths, train.labels_N.tolist(), strict=True):
+    else the numbers. Raises `UserError` for a folder whose name can't be printed."""
+    folder_C: list[str | None] = [None] * len(numbers_C)
+    for i, (path, label) in enumerate(zip(listed, labels_N.tolist(), strict=True)):
         folder = path.rsplit("/", 2)[-2] if "/" in path else ""
         if folder_C[label] is None:
-            folder_C[label] = folder
+            folder_C[label] = folder_name(folder, f"{file}: image {i + 1}", None)
         elif folder_C[label] != folder:
             break
     else:
         names = tuple(folder or "" for folder in folder_C)
-        if all(names) and len(set(names)) == num_classes:
+        if all(names) and len(set(names)) == len(numbers_C):
             return names
-    return tuple(str(c) for c in range(num_classes))
+    return tuple(map(str, numbers_C.tolist()))

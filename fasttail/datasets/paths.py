@@ -50,6 +50,13 @@ def as_listed(path: str) -> str:
     return path
 
 
+def in_encoding(encoding: str | None) -> tuple[Layout, ...]:
+    """Names on the disk may be in UTF-8, or in the bytes that the file with the paths has."""
+    if encoding is None:
+        return (as_listed,)
+    return as_listed, lambda path: os.fsdecode(path.encode(encoding, "surrogateescape"))
+
+
 def without_first(path: str) -> str:
     """`train/airfield/1.jpg` -> `airfield/1.jpg`"""
     return path.split("/", 1)[-1]

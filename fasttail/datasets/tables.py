@@ -1,12 +1,13 @@
 """`csv` and `parquet`: tables of paths and labels, the columns by name.
 
 --source is the file of train, or a folder with train.csv, and if there are any val.csv and test.csv
-(`.parquet` likewise); paths are relative to that folder. Labels may be numbers or texts: the
-classes are train's different labels, numbers in their order, texts in alphabetical order.
+(`.parquet` likewise); paths are relative to that folder. What labels may be: `labels.py`.
 """
 
 import csv
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,13 @@ from fasttail.config import ConvertConfig
 from fasttail.datasets import paths
 from fasttail.datasets.base import FileImages, Index, SplitIndex
 from fasttail.datasets.folder import with_val
+from fasttail.datasets.labels import classes
 from fasttail.datasets.namelist import Names
 from fasttail.errors import MissingExtra, UserError
 
 VAL_FRACTION = 0.1
 MAX_TABLE_BYTES = 4 << 30
+MAX_BLANK_LINES = 1_000_000
 _FILES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
@@ -27,20 +30,21 @@ def index(source: Path | None, cfg: ConvertConfig, *, name: str) -> Index:
     """The data set that a table describes. Raises `UserError` for whatever does not fit."""
     root, files = _find(source, name)
     read = _read_csv if name == "csv" else _read_parquet
-    columns = {split: read(path, cfg.columns) for split, path in files.items()}
-    class_names = _classes(columns["train"][1])
+    tables = {split: read(path, cfg) for split, path in files.items()}
+    class_names = classes(tables["train"].labels, tables["train"].where)
     number = {label: c for c, label in enumerate(class_names)}
     splits = {}
-    for split, (names, labels) in columns.items():
-        strange = next((i for i, label in enumerate(labels) if label not in number), None)
+    for split, table in tables.items():
+        strange = next((i for i, label in enumerate(table.labels) if label not in number), None)
         if strange is not None:
             raise UserError(
-                f"{files[split]}: row {strange + 1} has label {labels[strange]!r}, a class that "
-                "train lacks: add it to train, or take it out"
+                f"{table.where(strange)} has label {table.labels[strange]!r}, a class that train "
+                "lacks: add it to train, or take it out"
             )
-        located = paths.locate(root, names, (paths.as_listed,), files[split])
-        paths.refuse_outside(root, located, files[split])
-        labels_N = np.array([number[label] for label in labels], np.int64)
+        layouts = paths.in_encoding(cfg.encoding)
+        located = paths.locate(root, table.names, layouts, table.file)
+        paths.refuse_outside(root, located, table.file)
+        labels_N = np.array([number[label] for label in table.labels], np.int64)
         splits[split] = SplitIndex(FileImages(root, located, inside=True), labels_N)
     fraction = VAL_FRACTION if cfg.val_fraction is None else cfg.val_fraction
     splits, notes = with_val(splits, fraction, cfg.seed)
@@ -63,38 +67,56 @@ def _find(source: Path | None, kind: str) -> tuple[Path, dict[str, Path]]:
     return source, files
 
 
-def _classes(labels: list[str]) -> tuple[str, ...]:
-    different = set(labels)
-    if all(label.isdecimal() and label.isascii() for label in different):
-        return tuple(sorted(different, key=int))
-    return tuple(sorted(different))
+@dataclass(frozen=True)
+class _Table:
+    """The rows of a table: paths and labels as they are written. `lines`: where they stand, in a
+    file that has lines."""
+
+    file: Path
+    names: Names
+    labels: list[str]
+    lines: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            raise UserError(f"{self.file} lists no image")
+
+    def where(self, i: int) -> str:
+        at = f"row {i + 1}" if self.lines is None else f"line {self.lines[i]}"
+        return f"{self.file}: {at}"
 
 
-def _read_csv(path: Path, columns: tuple[str, str]) -> tuple[Names, list[str]]:
+def _read_csv(path: Path, cfg: ConvertConfig) -> _Table:
     _refuse_large(path)
-    labels: list[str] = []
+    labels, lines = [], array("q")
+    encoding = cfg.encoding or "utf-8-sig"
     try:
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        with path.open(newline="", encoding=encoding, errors="surrogateescape") as file:
             rows = csv.reader(file)
             header = next(rows, [])
-            at = [_column(path, header, column) for column in columns]
+            at = [_column(path, header, column) for column in cfg.columns]
 
             def listed() -> Iterator[str]:
+                blank = 0
                 for row in rows:
                     if not row:
+                        blank += 1
+                        if blank > MAX_BLANK_LINES:
+                            raise UserError(f"{path}: {blank} empty lines: no table of paths")
                         continue
                     if len(row) <= max(at):
                         raise UserError(f"{path}: line {rows.line_num} has {len(row)} columns")
-                    labels.append(row[at[1]])
+                    labels.append(row[at[1]].strip())
+                    lines.append(rows.line_num)
                     yield row[at[0]]
 
             names = Names.of(listed())
-    except (OSError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
-    return _not_empty(path, names), labels
+    return _Table(path, names, labels, lines)
 
 
-def _read_parquet(path: Path, columns: tuple[str, str]) -> tuple[Names, list[str]]:
+def _read_parquet(path: Path, cfg: ConvertConfig) -> _Table:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
@@ -103,17 +125,17 @@ def _read_parquet(path: Path, columns: tuple[str, str]) -> tuple[Names, list[str
     try:
         file = parquet.ParquetFile(path)
         header = file.schema_arrow.names
-        for column in columns:
+        for column in cfg.columns:
             _column(path, header, column)
-        table = file.read(columns=list(columns))
-        listed = table.column(columns[0]).cast("string").to_pylist()
-        labels = table.column(columns[1]).cast("string").to_pylist()
+        table = file.read(columns=list(cfg.columns))
+        listed = table.column(cfg.columns[0]).cast("string").to_pylist()
+        labels = table.column(cfg.columns[1]).cast("string").to_pylist()
     except (OSError, ArrowException) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     for number, (name, label) in enumerate(zip(listed, labels, strict=True), 1):
         if name is None or label is None:
             raise UserError(f"{path}: row {number} has no path or no label")
-    return _not_empty(path, Names.of(listed)), labels
+    return _Table(path, Names.of(listed), [label.strip() for label in labels])
 
 
 def _column(path: Path, header: list[str], name: str) -> int:
@@ -122,15 +144,11 @@ def _column(path: Path, header: list[str], name: str) -> int:
             f"{path} has no column {name!r}: it has {', '.join(header) or 'none'}; name the two by "
             "--columns PATH LABEL"
         )
+    if header.count(name) > 1:
+        raise UserError(f"{path} has {header.count(name)} columns {name!r}: rename one")
     return header.index(name)
 
 
 def _refuse_large(path: Path) -> None:
     if path.stat().st_size > MAX_TABLE_BYTES:
         raise UserError(f"{path}: more than {MAX_TABLE_BYTES >> 30} GiB: no table of paths")
-
-
-def _not_empty(path: Path, names: Names) -> Names:
-    if not len(names):
-        raise UserError(f"{path} lists no image")
-    return names

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fasttail.datasets.base import JPEG_SUFFIXES, Facts
+from fasttail.datasets.base import JPEG_SUFFIXES, MAX_FILE_BYTES, Facts
 from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError
 
 _BLOCK = 512
 _MAX_EXTRA_BYTES = 1 << 20  # of a long name or a block of attributes
+_LOOKED_AT_BYTES = 1 << 20  # behind the end mark
 _REGULAR = (b"0", b"\0", b"7")
 
 
@@ -48,6 +49,7 @@ def _members(path: Path, fd: int, end: int) -> Iterator[Member]:
     while at + _BLOCK <= end:
         block = os.pread(fd, _BLOCK, at)
         if not any(block):
+            _refuse_more(path, fd, at)
             return
         if sum(block) - sum(block[148:156]) + 8 * 32 != _number(block[148:156]):
             hint = " (compressed? unpack it first)" if block[:2] == b"\x1f\x8b" else ""
@@ -68,14 +70,24 @@ def _members(path: Path, fd: int, end: int) -> Iterator[Member]:
                 attributes = dict(_attributes(path, at, extra))
                 if b"path" in attributes:
                     name = os.fsdecode(attributes[b"path"])
-                if b"size" in attributes and attributes[b"size"].isdigit():
-                    size = int(attributes[b"size"])
+                if b"size" in attributes:
+                    size = _decimal(attributes[b"size"])
         elif kind not in (b"g", b"K"):
             if kind in _REGULAR:
                 yield Member(name or _name(block), body, length)
             name = size = None
         at = body + -(-length // _BLOCK) * _BLOCK
     raise UserError(f"{path}: it ends at byte {end} without an end mark: truncated")
+
+
+def _refuse_more(path: Path, fd: int, at: int) -> None:
+    """Tars that were put one behind the other: what follows the first would be lost."""
+    rest = os.pread(fd, _LOOKED_AT_BYTES, at)
+    if more := rest.lstrip(b"\0"):
+        raise UserError(
+            f"{path}: something follows its end mark, at byte {at + len(rest) - len(more)}: tars "
+            "that were put together by cat? give them one by one"
+        )
 
 
 def _name(block: bytes) -> str:
@@ -95,12 +107,16 @@ def _number(field: bytes) -> int:
         return -1
 
 
+def _decimal(digits: bytes) -> int:
+    return int(digits) if digits.isdigit() and len(digits) < 19 else -1
+
+
 def _attributes(path: Path, at: int, text: bytes) -> Iterator[tuple[bytes, bytes]]:
     """`27 path=some/name\n` and so on."""
     start = 0
     while start < len(text):
         length, blank, _ = text[start : start + 16].partition(b" ")
-        if not blank or not length.isdigit() or not 0 < int(length) <= len(text) - start:
+        if not blank or not 0 < _decimal(length) <= len(text) - start:
             raise UserError(f"{path}: attributes at byte {at} make no sense")
         key, _, value = text[start + len(length) + 1 : start + int(length) - 1].partition(b"=")
         yield key, value
@@ -125,6 +141,8 @@ class TarImages:
         return f"{self.files[self.files_N[i]].name}/{self.names[i]}"
 
     def read(self, i: int) -> bytes:
+        if self.sizes_N[i] > MAX_FILE_BYTES:
+            raise OSError(f"{self.sizes_N[i]} bytes: too large for an image")
         with self.files[self.files_N[i]].open("rb", buffering=0) as file:
             data = os.pread(file.fileno(), int(self.sizes_N[i]), int(self.offsets_N[i]))
         if len(data) != self.sizes_N[i]:
@@ -144,4 +162,5 @@ class TarImages:
         stamps = np.array([path.stat().st_mtime_ns for path in self.files], np.int64)
         plain = [self.names[i].lower().endswith(JPEG_SUFFIXES) for i in range(len(self))]
         stamp_N = stamps[self.files_N] ^ self.offsets_N
-        return Facts(self.sizes_N, np.array(plain, bool), stamp_N)
+        plain_N = np.array(plain, bool) & (self.sizes_N <= MAX_FILE_BYTES)
+        return Facts(self.sizes_N, plain_N, stamp_N)

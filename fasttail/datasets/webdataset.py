@@ -2,7 +2,7 @@
 
 --source is a folder with `train-*.tar` (or `train/*.tar`), `val-*.tar`, `test-*.tar`, or one tar.
 Tars of no split's name are train. The label is the text of the `.cls` member, or what the `.json`
-member has under `--label-key`: a number, or a class's name.
+member has under `--label-key`: a number, or a class's name (`labels.py`).
 """
 
 import json
@@ -16,6 +16,7 @@ import numpy as np
 from fasttail.config import ConvertConfig
 from fasttail.datasets.base import IMAGE_SUFFIXES, Index, SplitIndex
 from fasttail.datasets.folder import with_val
+from fasttail.datasets.labels import classes
 from fasttail.datasets.namelist import Names
 from fasttail.datasets.tars import Member, TarImages, members
 from fasttail.errors import UserError
@@ -65,8 +66,8 @@ def from_tars(name: str, tars: Mapping[str, list[Path]], cfg: ConvertConfig) -> 
     """The index of tars, given by split."""
     if "train" not in tars:
         raise UserError(f"{name}: none of the tars is train's: {', '.join(map(str, tars))}")
-    read = {split: _read(paths, cfg.label_key) for split, paths in tars.items()}
-    class_names = _classes(read["train"].labels)
+    read = {split: _read(paths, cfg) for split, paths in tars.items()}
+    class_names = classes(read["train"].labels, read["train"].images.name)
     number = {label: c for c, label in enumerate(class_names)}
     splits = {}
     for split, samples in read.items():
@@ -81,21 +82,13 @@ def from_tars(name: str, tars: Mapping[str, list[Path]], cfg: ConvertConfig) -> 
     return Index(name, class_names, splits, None, None)
 
 
-def _classes(labels: list[str]) -> tuple[str, ...]:
-    """Numbers keep their places, so that a class 7 is number 7; texts are sorted."""
-    different = set(labels)
-    if all(re.fullmatch(r"\d{1,7}", label, re.ASCII) for label in different):
-        return tuple(map(str, range(max(map(int, different)) + 1)))
-    return tuple(sorted(different))
-
-
 @dataclass(frozen=True)
 class _Samples:
     images: TarImages
     labels: list[str]
 
 
-def _read(tars: list[Path], label_key: str | None) -> _Samples:
+def _read(tars: list[Path], cfg: ConvertConfig) -> _Samples:
     files, offsets, sizes, labels = [], [], [], []
 
     def names() -> Iterator[str]:
@@ -105,11 +98,11 @@ def _read(tars: list[Path], label_key: str | None) -> _Samples:
                     image = next((sample[e] for e in _EXTENSIONS if e in sample), None)
                     if image is None:
                         raise UserError(f"{path}: sample {key!r} has no image: {_names(sample)}")
-                    label = _label(path, key, sample, label_key)
+                    label = _label(path, key, sample, cfg.label_key)
                     if label.size > MAX_LABEL_BYTES:
                         raise UserError(f"{path}: {label.name} is too large for a label")
                     file.seek(label.at)
-                    labels.append(_parse(path, label, file.read(label.size), label_key))
+                    labels.append(_parse(path, label, file.read(label.size), cfg))
                     files.append(number)
                     offsets.append(image.at)
                     sizes.append(image.size)
@@ -158,9 +151,12 @@ def _label(path: Path, key: str, sample: dict[str, Member], label_key: str | Non
     return sample[wanted]
 
 
-def _parse(path: Path, member: Member, data: bytes, label_key: str | None) -> str:
+def _parse(path: Path, member: Member, data: bytes, cfg: ConvertConfig) -> str:
     try:
-        text = data.decode().strip() if label_key is None else json.loads(data)[label_key]
+        if cfg.label_key is None:
+            text = data.decode(cfg.encoding or "utf-8").strip()
+        else:
+            text = json.loads(data)[cfg.label_key]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{path}: {member.name}: no label in it: {type(error).__name__}: {error}"

@@ -14,7 +14,7 @@ import torch
 from fasttail.compute import pick
 from fasttail.config import ComputeConfig, ConvertConfig, DataConfig
 from fasttail.console import Reporter
-from fasttail.errors import UserError
+from fasttail.errors import UserError, printable
 from fasttail.export.classifiers import Classifier, RunClassifier, load_model
 from fasttail.export.images import batches, find
 from fasttail.export.source import load_run
@@ -89,7 +89,7 @@ def predict(
     for found in predictions(classifier, find(images, stdin or sys.stdin.buffer), topk, data):
         if found.bad:
             bad += 1
-            print(f"fasttail: {_printable(found.path)}: {found.bad}", file=sys.stderr, flush=True)
+            print(f"fasttail: {printable(found.path)}: {found.bad}", file=sys.stderr, flush=True)
             continue
         best = [
             {"class": names[label], "label": label, key: value}
@@ -121,12 +121,7 @@ def _line(path: str, best: Sequence[dict[str, Any]]) -> str:
         else f"{entry['class']} {100 * entry['probability']:.1f} %"
         for entry in best
     ]
-    return f"{_printable(path)}: {', '.join(shown)}"
-
-
-def _printable(path: str) -> str:
-    """A path whose bytes are no UTF-8 is shown with those bytes escaped."""
-    return path.encode("utf-8", "backslashreplace").decode()
+    return f"{printable(path)}: {', '.join(shown)}"
 
 
 def _print(line: str) -> None:

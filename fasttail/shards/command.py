@@ -23,7 +23,8 @@ from rich.progress import (
 from fasttail import datasets
 from fasttail.config import ConvertConfig
 from fasttail.console import Reporter, complaints, remarks
-from fasttail.errors import UserError, stoppable
+from fasttail.datasets.base import Index
+from fasttail.errors import UserError, printable, stoppable
 from fasttail.shards.convert import convert
 from fasttail.shards.reader import Shards
 from fasttail.shards.tarindex import index_tars
@@ -34,6 +35,8 @@ GO_ON = (
     "nothing unfinished has a final name, and the same command goes on from the parts that are "
     "finished"
 )
+
+CLASSES_SHOWN = 6
 
 
 def data_root() -> Path:
@@ -64,6 +67,8 @@ def run_convert(
         if World.from_env().is_main and console.is_terminal:
             console.print(f"{name}: looking for images" + (f" in {source}" if source else ""))
         index = datasets.index(name, source, cfg)
+        if World.from_env().is_main:
+            console.print(_found(index), markup=False)
         out = out or shards_root() / index.name
         with _bar(console) as progress:
             shards = convert(index, out, cfg, progress)
@@ -95,8 +100,9 @@ def run_verify(folder: Path, *, as_json: bool = False) -> None:
     if as_json:
         Reporter().json({"shards": str(folder), "whole": not found.problems, **asdict(found)})
     if found.problems:
-        for problem in found.problems:
-            complaints().print(f"  {problem}", markup=False)
+        if not as_json:
+            for problem in found.problems:
+                print(printable(problem))
         complaints().print(f"{folder} is damaged: {len(found.problems)} findings", markup=False)
         raise SystemExit(1)
     console.print(
@@ -151,6 +157,18 @@ def _bar(console: Console) -> Iterator[Callable[[str, int, int], None] | None]:
             progress.update(task, description=what, completed=done, total=total)
 
         yield show
+
+
+def _found(index: Index) -> str:
+    """What the source was taken for, said before hours are spent on it."""
+    names = index.class_names
+    more = ", ..." if len(names) > CLASSES_SHOWN else ""
+    images = ", ".join(
+        f"{len(split.labels_N):,} images in {name}" for name, split in index.splits.items()
+    )
+    return (
+        f"{index.name}: {len(names):,} classes ({', '.join(names[:CLASSES_SHOWN])}{more}), {images}"
+    )
 
 
 def _say(console: Console, shards: Shards) -> None:

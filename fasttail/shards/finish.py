@@ -13,7 +13,7 @@ from fasttail import __version__, atomic
 from fasttail.config import ConvertConfig
 from fasttail.datasets.base import Index
 from fasttail.datasets.namelist import Names
-from fasttail.errors import UserError
+from fasttail.errors import UserError, printable
 from fasttail.shards import table, tailraw
 from fasttail.shards.columns import CONTENT, RAW, digest
 from fasttail.shards.containers import Container
@@ -255,7 +255,7 @@ def _report_bad(
     _write_list(work.out / REJECTED_FILE, rejected)
     _write_list(work.out / DAMAGED_FILE, lines["damaged"])
     if rejected and cfg.on_bad == "fail":
-        shown = "".join(f"\n  {name}: {why}" for _, name, _, why in rejected[:_SHOWN])
+        shown = "".join(f"\n  {printable(name)}: {why}" for _, name, _, why in rejected[:_SHOWN])
         more = f"\n  ... and {len(rejected) - _SHOWN} more" if len(rejected) > _SHOWN else ""
         raise UserError(
             f"{len(rejected)} bad images, all listed in {work.out / REJECTED_FILE}:{shown}{more}\n"

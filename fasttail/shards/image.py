@@ -99,6 +99,13 @@ def _prepare(source: bytes | np.ndarray, rule: Rule, check: bool, big: Big) -> S
             wrong = check_jpeg(source)
         if wrong is not None:
             return _rescue(source, rule, big, wrong)
+        try:
+            _open(source)
+        except BadImage as error:
+            # Not as it is: the engine `reference`, and others' programs, read files by Pillow.
+            pixels = pixels_of(JPG, header.height, header.width, source)
+            stored = _encode(Image.fromarray(pixels), rule, "JPEG, damaged")
+            return replace(stored, damage=str(error))
     return Stored(JPG, header.height, header.width, source, "as is")
 
 

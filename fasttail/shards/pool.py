@@ -147,14 +147,14 @@ class Pool:
         code = worker.process.wait()
         number, image, _ = worker.status.get()
         assert worker.task is not None
-        if image < 0:
-            raise RuntimeError(f"a worker process ended with exit code {code} before it began")
-        name = worker.task.images.name(image)
+        name = "its start" if image < 0 else worker.task.images.name(image)
         if -code in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
             raise UserError(
                 f"a worker process was killed (signal {-code}) at {name}: by hand, or because "
                 "memory ran out; run the same command again: it takes up the finished parts"
             )
+        if image < 0:
+            raise RuntimeError(f"a worker process ended with exit code {code} before it began")
         how = signal.Signals(-code).name if -code in _CRASHES else f"exit code {code}"
         if (number, image) in self._suspects:
             return f"the decoder crashes on it ({how})"

@@ -196,16 +196,20 @@ class Split:
         return self.part_bytes(int(self.parts_N[i]))[start : start + int(self.sizes_N[i])]
 
     def where(self, i: int) -> str:
-        """`train-00000.beton: sample 812 (class 40 'apple')`, for error messages."""
+        """`train-00000.beton: sample 812 (class 40 'apple', from apple/3.jpg)`, for error messages,
+        whatever state the table is in."""
         label, part = int(self.labels_N[i]), int(self.parts_N[i])
         inside = 0 <= part < len(self.part_paths)
         file = self.part_paths[part].name if inside else f"{self.name}.index, part {part}"
         name = repr(self.class_names[label]) if 0 <= label < self.num_classes else "of none"
-        return f"{file}: sample {i} (class {label} {name})"
+        return f"{file}: sample {i} (class {label} {name}, from {self.source_name(i)})"
 
     def source_name(self, i: int) -> str:
-        """Where the image came from."""
-        return Names(self.column("names"), self.column("name_starts"))[i]
+        """Where the image came from; "an unknown file" where the table's names are damaged."""
+        try:
+            return Names(self.column("names"), self.column("name_starts"))[i]
+        except UserError:
+            return "an unknown file"
 
     def close(self) -> None:
         """Forgets the maps; they end when nobody holds an array of them any more."""

@@ -23,6 +23,7 @@ from fasttail.shards.reader import open as open_shards
 
 _CHUNK = 256  # samples that a thread looks at in one go
 _SHOWN = 20  # sample ids in a message
+_NAMED = 5  # source names
 Progress = Callable[[str, int, int], None]
 
 
@@ -120,7 +121,9 @@ def _verify_samples(
         try:
             part = np.memmap(path, np.uint8, mode="r")
         except (OSError, ValueError) as error:
-            found.problems.append(f"{meta.file}: {error}: samples {_ids(ids)}")
+            found.problems.append(
+                f"{meta.file}: {error}: samples {_ids(ids)}{_sources(split, ids)}"
+            )
             found.samples += len(ids)
             continue
         if len(part) != meta.bytes:
@@ -133,7 +136,7 @@ def _verify_samples(
             hint = _swapped_with(split, columns, part, number) if len(bad) == len(ids) else ""
             found.problems.append(
                 f"{meta.file}: {len(bad)} of {len(ids)} samples are not what was written{hint}: "
-                f"samples {_ids(ids[bad])}"
+                f"samples {_ids(ids[bad])}{_sources(split, ids[bad])}"
             )
 
 
@@ -206,6 +209,12 @@ def _swapped_with(
         if crc32(data) == columns["crc32"][first[0]]:  # type: ignore[arg-type]
             return f" (it holds {split.part_paths[other].name}: were the two swapped?)"
     return ""
+
+
+def _sources(split: Split, ids: np.ndarray) -> str:
+    """` (from apple/1.jpg, pear/7.jpg, ...)`: what to convert again."""
+    names = ", ".join(split.source_name(int(i)) for i in ids[:_NAMED])
+    return f" (from {names}{', ...' if len(ids) > _NAMED else ''})"
 
 
 def _ids(ids: np.ndarray) -> str:

@@ -77,7 +77,7 @@ def test_a_folder_that_may_not_be_read_is_named(
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr("os.scandir", refuse)
-    with pytest.raises(UserError, match=r"train: Permission denied"):
+    with pytest.raises(UserError, match=r"Permission denied"):
         folder(tmp_path)
 
 
@@ -106,5 +106,38 @@ def test_names_are_picked_in_any_order_and_number() -> None:
 def test_a_class_folder_whose_name_cannot_be_printed_is_named(tmp_path: Path, name: bytes) -> None:
     train = smallsets.folder(tmp_path) / "train"
     (train / "bee").rename(train / os.fsdecode(name))
-    with pytest.raises(UserError, match="name that can't be printed: rename it"):
+    with pytest.raises(UserError, match="name that can't be printed: say its encoding"):
+        folder(tmp_path)
+
+
+def test_a_class_folder_in_another_encoding_is_read_when_it_is_named(tmp_path: Path) -> None:
+    train = smallsets.folder(tmp_path) / "train"
+    for split in ("train", "test"):
+        (tmp_path / split / "bee").rename(tmp_path / split / os.fsdecode(b"F\xfcchse"))
+    index = datasets.index("folder", tmp_path, ConvertConfig(encoding="latin-1"))
+    assert "Füchse" in index.class_names
+    images = index.splits["train"].images
+    assert sum(images.name(i).startswith("train/F") for i in range(len(images))) > 1
+    assert all(images.read(i) for i in range(len(images)))
+    assert train.is_dir()
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_an_empty_split_is_named_before_train_is_converted(tmp_path: Path, split: str) -> None:
+    smallsets.folder(tmp_path)
+    (tmp_path / split).rename(tmp_path / "away") if split == "test" else None
+    (tmp_path / split / "ant").mkdir(parents=True)
+    with pytest.raises(UserError, match=f"{split} has no image: add images, or remove the folder"):
+        folder(tmp_path)
+
+
+def test_splits_are_found_whatever_their_capitals(tmp_path: Path) -> None:
+    smallsets.folder(tmp_path)
+    for name in ("train", "test"):
+        (tmp_path / name).rename(tmp_path / name.capitalize())
+    index = folder(tmp_path)
+    assert index.class_names == ("ant", "bee", "cat")
+    assert set(index.splits) == {"train", "val", "test"}
+    smallsets.write_images(tmp_path, ["train/ant/1.jpg"])
+    with pytest.raises(UserError, match="both called train's: rename one"):
         folder(tmp_path)

@@ -1,5 +1,6 @@
 """The commands as a person types them."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -43,8 +44,39 @@ def test_convert_verify_and_index_find_their_places(
     part.write_bytes(content)
     capsys.readouterr()
     assert fasttail(monkeypatch, "verify", made) == 1
-    assert "train-00000.tar: 1 of 12 samples are not what was written: samples 0" in (
-        capsys.readouterr().err
+    said = capsys.readouterr()
+    source = shards.open(made).split("train").source_name(0)
+    assert said.out == (
+        f"train-00000.tar: 1 of 12 samples are not what was written: samples 0 (from {source})\n"
+    )
+    assert said.err == f"{made} is damaged: 1 findings\n"
+    assert fasttail(monkeypatch, "verify", made, "--json") == 1
+    assert json.loads(capsys.readouterr().out)["problems"] == [said.out.strip()]
+
+
+def test_a_name_that_would_act_on_the_terminal_is_shown_escaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    smallsets.folder(tmp_path / "mine")
+    (tmp_path / "mine/train/ant/\x1b[2J\n.jpg").write_text("no image")
+    monkeypatch.chdir(tmp_path)
+    words = ["convert", "--dataset", "folder", "--source", "mine", "--jobs", 1, "--out", "out"]
+    assert fasttail(monkeypatch, *words) == 2
+    said = capsys.readouterr().err
+    assert "\\x1b[2J\\n.jpg: no image" in said
+    assert "\x1b" not in said
+
+
+def test_convert_says_what_it_took_the_source_for_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    smallsets.folder(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    words = ["convert", "--dataset", "folder", "--source", "mine", "--jobs", 1, "--out", "out"]
+    assert fasttail(monkeypatch, *words) == 0
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first == (
+        "mine: 3 classes (ant, bee, cat), 11 images in train, 1 images in val, 6 images in test"
     )
 
 

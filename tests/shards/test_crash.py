@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hostile
+import numpy as np
 import photos
 import pytest
 
 from fasttail import shards
 from fasttail.config import ConvertConfig
+from fasttail.datasets.base import Index, SplitIndex
 from fasttail.errors import UserError
 from fasttail.shards.convert import convert
 from fasttail.shards.verify import verify
@@ -49,6 +51,11 @@ def test_a_worker_that_is_killed_ends_the_conversion_with_a_line(tmp_path: Path)
     with pytest.raises(UserError, match=r"worker process was killed \(signal 9\) at 1-killed"):
         convert(index, tmp_path / "out", CFG)
     assert not shards_in(tmp_path / "out")
+    images = hostile.KilledAtStart(("good", "good"), tmp_path / "mark")
+    split = SplitIndex(images, np.arange(2))
+    index = Index("hostile", ("a", "b"), {"train": split}, photos.HALF, photos.HALF)
+    with pytest.raises(UserError, match=r"worker process was killed \(signal 9\) at its start"):
+        convert(index, tmp_path / "other", CFG)
 
 
 def shards_in(out: Path) -> list[str]:
@@ -63,6 +70,7 @@ import hostile
 import typer
 from fasttail.cli import Commands
 from fasttail.config import ConvertConfig
+from fasttail.datasets.base import Index, SplitIndex
 from fasttail.shards.command import stopped_politely
 from fasttail.shards.convert import convert
 

@@ -6,7 +6,7 @@ import photos
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from fasttail.shards import jpeg, tailraw
 from fasttail.shards.image import (
@@ -156,3 +156,16 @@ def test_a_jpeg_of_thousands_of_scans_is_refused_before_anybody_decodes_it() -> 
         stored(many)
     with pytest.raises(BadImage, match="more than 200 scans"):  # Pillow's from the beginning
         stored(many, replace(RULE, max_side=20))
+
+
+def test_a_jpeg_that_pillow_does_not_open_is_not_stored_as_it_is() -> None:
+    whole = photos.encoded(2)
+    # A colour profile's segment that ends before its number.
+    odd = whole[:2] + b"\xff\xe2\x00\x0eICC_PROFILE\0" + whole[2:]
+    with pytest.raises(UnidentifiedImageError):
+        photos.opened(odd)
+    found = stored(odd)
+    assert found.kind == "JPEG, damaged"
+    assert "no image" in found.damage
+    theirs = np.asarray(photos.opened(found.data)).astype(int)
+    assert np.abs(theirs - np.asarray(photos.opened(whole))).mean() < 2

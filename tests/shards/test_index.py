@@ -192,3 +192,11 @@ def test_inspect_refuses_labels_that_do_not_fit_the_classes(
     seal(copy, labels=labels)
     with pytest.raises(UserError, match="labels do not fit its classes' sizes"):
         inspect(shards.open(copy))
+
+
+def test_a_damaged_sample_is_told_with_its_source_whatever_else_is_damaged(copy: Path) -> None:
+    split = shards.open(copy).split("train")
+    assert split.where(3) == "train-00000.beton: sample 3 (class 0 'blob 0', from blobs[3])"
+    path_of(copy, "names").write_bytes(b"")
+    split = shards.open(copy).split("train")
+    assert split.where(3).endswith("(class 0 'blob 0', from an unknown file)")

@@ -52,7 +52,7 @@ def test_a_flipped_bit_is_named_with_its_sample(copy: Path, sample: int, where: 
     problems = verify(copy).problems
     assert len(problems) == 1
     assert path.name in problems[0]
-    assert problems[0].endswith(f"samples {sample}")
+    assert problems[0].endswith(f"samples {sample} (from {split.source_name(sample)})")
 
 
 def test_a_truncated_file_is_named_with_the_samples_that_are_gone(copy: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_truncated_file_is_named_with_the_samples_that_are_gone(copy: Path) ->
     path.write_bytes(path.read_bytes()[:cut])
     problems = verify(copy).problems
     assert any(f"{path.name}: {cut} bytes, written with" in p for p in problems)
-    assert any(p.endswith(f"samples {last}") for p in problems)
+    assert any(f"samples {last} (from {split.source_name(last)})" in p for p in problems)
     with pytest.raises(UserError, match=r"bytes, but it was written with.*fasttail verify"):
         shards.open(copy).split("train").bytes(int(last))
 
