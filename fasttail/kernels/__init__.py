@@ -3,17 +3,22 @@
 `available()` says whether it was built; everything else raises `KernelMissing` where it was not.
 """
 
-from fasttail.kernels.jpeg import jpeg_check, jpeg_decode
-from fasttail.kernels.library import KernelMissing, available, why_missing
-from fasttail.kernels.pool import ITEM, Pool, Ticket
+from fasttail.kernels.jpeg import jpeg_check, jpeg_decode, jpeg_planes, jpeg_seek
+from fasttail.kernels.library import KernelMissing, available, simd, why_missing
+from fasttail.kernels.pool import ITEM, LIBJPEG, PLANES, Pool, Ticket
 
 __all__ = [
     "ITEM",
+    "LIBJPEG",
+    "PLANES",
     "KernelMissing",
     "Pool",
     "Ticket",
     "available",
     "jpeg_check",
     "jpeg_decode",
+    "jpeg_planes",
+    "jpeg_seek",
+    "simd",
     "why_missing",
 ]

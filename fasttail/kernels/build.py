@@ -15,8 +15,40 @@ import subprocess
 import sys
 from pathlib import Path
 
-SOURCES = ("axis.c", "crc32.c", "jpeg_roi.c", "jpeg_scan.c", "pool.c", "resize.c")
-HEADERS = ("fasttail.h",)
+SOURCES = (
+    "axis.c",
+    "canvas.c",
+    "crc32.c",
+    "entropy.c",
+    "header.c",
+    "huffman.c",
+    "jpeg_roi.c",
+    "native.c",
+    "pixels.c",
+    "pixels_avx2.c",
+    "pixels_avx512.c",
+    "pixels_c.c",
+    "pixels_neon.c",
+    "planes.c",
+    "pool.c",
+    "resize.c",
+    "seek.c",
+    "weights.c",
+)
+HEADERS = (
+    "canvas.h",
+    "fasttail.h",
+    "idct_body.h",
+    "jpeg.h",
+    "native.h",
+    "pixels.h",
+    "resize_body.h",
+    "seek.h",
+    "simd_avx2.h",
+    "simd_avx512.h",
+    "simd_c.h",
+    "simd_neon.h",
+)
 LIBRARIES = ("jpeg", "m")
 NAME = "_jpeg_roi"
 HERE = Path(__file__).parent
@@ -29,6 +61,8 @@ FLAGS = (
     "-Wall",
     "-Wextra",
     "-Wno-clobbered",
+    # A product and a sum stay two roundings: filters have the same weights on every machine.
+    "-ffp-contract=off",
 )
 
 

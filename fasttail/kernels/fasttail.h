@@ -1,10 +1,11 @@
 /* What the files of the kernel share: items, the per-thread state, errors.
  *
  *     pool.c      threads that work through a queue of batches        (the entry points for batches)
- *     jpeg_roi.c  one item: the rows of a box, from a JPEG or raw      (the entry points for single files)
- *     jpeg_scan.c whether a JPEG is whole, without making pixels of it
- *     resize.c    rows -> output image
- *     axis.c      the filter's weights
+ *     jpeg_roi.c  one item, by whoever can; what libjpeg decodes       (the entry points for single files)
+ *     native.c    our own JPEG decoder, whose files jpeg.h tells
+ *     baseline.c  a progressive JPEG as a baseline one
+ *     resize.c    rows of RGB -> output image
+ *     axis.c      the filter's weights for them
  *     crc32.c     are the bytes those that were written?
  */
 #ifndef FASTTAIL_H
@@ -27,20 +28,23 @@
 #define FT_MAX_PIXELS 178956970LL
 #define FT_MAX_SIDE 65535
 
-/* How an item's bytes are stored. */
-enum { FT_JPEG = 0, FT_RAW = 1 };
+/* How an item's bytes are stored: a JPEG, pixels, samples as planes.c keeps them; and a JPEG that libjpeg is to
+ * decode, whatever its kind (a second opinion, for tests and measurements). */
+enum { FT_JPEG = 0, FT_RAW = 1, FT_PLANES = 2, FT_LIBJPEG = 3 };
 
 /* A box in a stored image, to be made into an output image. kernels/pool.py has the same structure as a
  * NumPy type. */
 typedef struct {
     const uint8_t *src;       /* a JPEG file, or pixels [height, width, 3] */
     int64_t size;             /* bytes at src */
+    const uint64_t *seek;     /* a JPEG's seek index (seek.h), or NULL */
     uint8_t *out;             /* [out_h, out_w, 3] */
     int32_t out_h, out_w;
     int32_t height, width;    /* of the stored image, as the index has them */
     int32_t box[4];           /* top, left, height, width; may reach past the edges */
     uint32_t crc32;
-    uint8_t mode;             /* FT_JPEG or FT_RAW */
+    int32_t seek_count;       /* words of `seek` */
+    uint8_t mode;             /* how it is stored */
     uint8_t check;            /* whether the bytes' checksum is to be compared with `crc32` */
     uint8_t flip;             /* mirror the output left to right */
 } ft_item;
@@ -119,7 +123,7 @@ void ft_decoder_free(ft_decoder *decoder);
 /* Makes one item. 0, or -1 with the reason in `message`; then the output is undefined. */
 int ft_decode(ft_decoder *decoder, const ft_item *item, char message[FT_MESSAGE]);
 
-/* jpeg_scan.c ------------------------------------------------------------------------------- */
+/* seek.c ------------------------------------------------------------------------------------ */
 
 /* 1 if libjpeg would decode this JPEG without a warning, which is then `height` x `width`; 0 if that
  * is not known. */

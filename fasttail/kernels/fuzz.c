@@ -7,7 +7,7 @@
  * that a file is good, decoding must agree. Ends with 0, or at the first fault, with the sanitizer's
  * report and the number of the mutation.
  */
-#include "fasttail.h"
+#include "seek.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,8 +15,14 @@
 
 int ft_jpeg_decode(const uint8_t *src, int64_t size, uint8_t *out, int64_t capacity, int32_t *height,
                    int32_t *width, char message[FT_MESSAGE]);
+int64_t ft_seek_most(int64_t size, int32_t spacing);
+int64_t ft_seek_make(const uint8_t *src, int64_t size, int32_t spacing, uint64_t *words,
+                     int64_t capacity, int32_t *height, int32_t *width, char message[FT_MESSAGE]);
+int64_t ft_planes(const uint8_t *src, int64_t size, uint8_t *out, int64_t capacity,
+                  char message[FT_MESSAGE]);
 
-#define MOST_PIXELS 4000000 /* of a file that is decoded: the hunt is for faults, not for large images */
+#define MOST_PIXELS 300000 /* of a file that is decoded: the hunt is for faults, not for large images \
+                            */
 
 static uint64_t state;
 
@@ -28,12 +34,96 @@ static uint32_t draw(uint32_t below)
     return below ? (uint32_t)(state >> 11) % below : 0;
 }
 
+/* Makes an item in memory of just its size. 0 if that can't be. */
+static uint8_t *make(ft_decoder *decoder, ft_item item, char message[FT_MESSAGE])
+{
+    item.out = malloc(3 * (size_t)item.out_h * (size_t)item.out_w);
+    if (!item.out)
+        abort();
+    if (!ft_decode(decoder, &item, message))
+        return item.out;
+    free(item.out);
+    return NULL;
+}
+
+static void stop(const char *what, const char *message)
+{
+    fprintf(stderr, "%s: %s\n", what, message);
+    abort();
+}
+
+/* Whether two ways make the same of an item. */
+static void compare(ft_decoder *decoder, const ft_item *one, const ft_item *other, const char *what)
+{
+    char message[FT_MESSAGE] = "";
+    uint8_t *a = make(decoder, *one, message), *b = make(decoder, *other, message);
+    if (!a != !b)
+        stop(what, message);
+    if (a && memcmp(a, b, 3 * (size_t)one->out_h * (size_t)one->out_w))
+        stop(what, "other pixels");
+    free(a);
+    free(b);
+}
+
+/* Ours and libjpeg's, of a good file, at full size: rounded differently, no more. What mutations make of
+ * colours is beside the point: black and white are left out, which are what brightness beyond all bounds
+ * becomes (libjpeg's vectors let some of it come round), and what is outside of RGB is only near. */
+static void near(ft_decoder *decoder, const ft_item *item)
+{
+    char message[FT_MESSAGE] = "";
+    ft_item other = *item;
+    other.mode = FT_LIBJPEG;
+    uint8_t *a = make(decoder, *item, message), *b = make(decoder, other, message);
+    if (!a || !b)
+        stop("a good file", message);
+    int64_t difference = 0, compared = 0;
+    for (int64_t k = 0; k < 3LL * item->out_h * item->out_w; k++) {
+        int inside = a[k] > 0 && a[k] < 255 && b[k] > 0 && b[k] < 255;
+        compared += inside;
+        difference += inside ? abs(a[k] - b[k]) : 0;
+    }
+    if (difference > 12 * compared + 255)
+        stop("a good file", "libjpeg's pixels are other ones");
+    free(a);
+    free(b);
+}
+
+/* A seek index that is none, or nearly one. */
+static void spoil(uint64_t *words, int64_t count)
+{
+    for (uint32_t n = 1 + draw(4); n > 0; n--) {
+        uint64_t *word = words + draw(draw(2) ? 4 : (uint32_t)count) % count;
+        switch (draw(3)) {
+        case 0: *word ^= 1ULL << draw(64); break;
+        case 1: *word = (uint64_t)draw(0xFFFFFFFF) << 32 | draw(0xFFFFFFFF); break;
+        default: *word = words[draw((uint32_t)count)]; break;
+        }
+    }
+}
+
 static void through_boxes(ft_decoder *decoder, const uint8_t *src, int64_t size, int32_t height,
-                          int32_t width)
+                          int32_t width, int good)
 {
     char message[FT_MESSAGE];
+    int32_t spacing = 1 + (int32_t)draw(400), h, w;
+    int64_t most = ft_seek_most(size, spacing), bytes = ft_planes(src, size, NULL, 0, message);
+    uint64_t *made = malloc((size_t)most * 8), *words = NULL, *spoilt = NULL;
+    uint8_t *planes = malloc(bytes > 0 ? (size_t)bytes : 1);
+    if (!made || !planes)
+        abort();
+    int64_t count = ft_seek_make(src, size, spacing, made, most, &h, &w, message);
+    int64_t kept = bytes > 0 ? ft_planes(src, size, planes, bytes, message) : 0;
+    if (count > 0) { /* in blocks of their size */
+        words = malloc((size_t)count * 8);
+        spoilt = malloc((size_t)count * 8);
+        if (!words || !spoilt)
+            abort();
+        memcpy(words, made, (size_t)count * 8);
+        memcpy(spoilt, made, (size_t)count * 8);
+    }
+    free(made);
     for (int n = 0; n < 6; n++) {
-        ft_item item = {.src = src, .size = size, .height = height, .width = width};
+        ft_item item = {.src = src, .size = size, .height = height, .width = width}, other;
         item.out_h = 1 + (int32_t)draw(40);
         item.out_w = 1 + (int32_t)draw(40);
         item.box[2] = 1 + (int32_t)draw((uint32_t)height + 4);
@@ -46,13 +136,38 @@ static void through_boxes(ft_decoder *decoder, const uint8_t *src, int64_t size,
         }
         item.box[0] = (int32_t)draw((uint32_t)height + 8) - 4;
         item.box[1] = (int32_t)draw((uint32_t)width + 8) - 4;
-        item.flip = (int)draw(2);
-        item.out = malloc(3 * (size_t)item.out_h * (size_t)item.out_w);
-        if (!item.out)
-            abort();
-        ft_decode(decoder, &item, message);
-        free(item.out);
+        item.flip = (uint8_t)draw(2);
+        free(make(decoder, item, message));
+        if (n == 0 && good)
+            near(decoder, &item);
+        other = item;
+        if (words) {
+            other.seek = words;
+            other.seek_count = (int32_t)count;
+            compare(decoder, &item, &other, "with a seek index");
+            spoil(spoilt, count);
+            other.seek = spoilt;
+            free(make(decoder, other, message));
+            ft_jpeg jpeg; /* and as somebody would write it who wants it to be followed */
+            if (ft_header(&jpeg, src, size))
+                spoilt[0] =
+                    ft_seek_head(&jpeg, src, spoilt + 1, count - 1, (int32_t)(words[0] >> 32 & 0xFFFF));
+            free(make(decoder, other, message));
+        }
+        if (kept > 0) {
+            other = item;
+            other.src = planes;
+            other.size = kept;
+            other.mode = FT_PLANES;
+            compare(decoder, &item, &other, "from planes");
+        }
+        other = item; /* a JPEG, or a mutation of one, as if it were planes */
+        other.mode = FT_PLANES;
+        free(make(decoder, other, message));
     }
+    free(words);
+    free(spoilt);
+    free(planes);
 }
 
 /* 1 if the file is good. `bytes` is a block of exactly `size` bytes, so that reading past it shows. */
@@ -64,7 +179,7 @@ static int try_file(ft_decoder *decoder, const uint8_t *bytes, int64_t size)
     if ((int64_t)height * width > MOST_PIXELS)
         return 0;
     if (height > 0 && width > 0)
-        through_boxes(decoder, bytes, size, height, width);
+        through_boxes(decoder, bytes, size, height, width, checked == 0);
     int64_t capacity = 3LL * height * width;
     uint8_t *pixels = malloc((size_t)capacity + 1);
     if (!pixels)

@@ -50,3 +50,46 @@ def jpeg_decode(data: bytes | np.ndarray) -> np.ndarray:
         if code == 0:
             return pixels_HWC
     raise ValueError(reason)
+
+
+def jpeg_seek(data: bytes | np.ndarray, spacing: int) -> np.ndarray:
+    """The seek index of a JPEG file's bytes, uint64 [N], a point every `spacing` bytes or so: with
+    it, a box is decoded without what lies before. Empty for a good JPEG that can't have one.
+
+    Checks all of the JPEG on the way: raises `ValueError` with what `jpeg_check` would say.
+    """
+    data = _bytes(data)
+    lib, size, message = load(), ctypes.c_int32(), ctypes.create_string_buffer(MESSAGE_BYTES)
+    words_N = np.empty(lib.ft_seek_most(data.size, spacing), np.uint64)
+    count = lib.ft_seek_make(
+        data.ctypes.data,
+        data.size,
+        spacing,
+        words_N.ctypes.data,
+        len(words_N),
+        size,
+        size,
+        message,
+    )
+    if count < 0:
+        raise ValueError(message.value.decode(errors="replace"))
+    return words_N[:count].copy()
+
+
+def jpeg_planes(data: bytes | np.ndarray) -> np.ndarray:
+    """A JPEG file's samples at their own sampling, uint8 [N]: an item of mode PLANES, which makes
+    the pixels that the JPEG makes. Empty for a good JPEG that can't have them.
+
+    Raises `ValueError` with what `jpeg_check` would say.
+    """
+    data = _bytes(data)
+    lib, message = load(), ctypes.create_string_buffer(MESSAGE_BYTES)
+    planes_N = np.empty(
+        max(lib.ft_planes(data.ctypes.data, data.size, None, 0, message), 0), np.uint8
+    )
+    made = lib.ft_planes(data.ctypes.data, data.size, planes_N.ctypes.data, len(planes_N), message)
+    if made <= 0:
+        reason = jpeg_check(data) if made == 0 else message.value.decode(errors="replace")
+        if reason:
+            raise ValueError(reason)
+    return planes_N[: max(made, 0)]

@@ -1,4 +1,5 @@
-/* The rows of a box: from raw pixels, or from a JPEG of which no more is decoded than the box needs.
+/* One item, made by whoever can: a baseline JPEG and planes by our own decoder (native.c), everything else here, by
+ * the rows of a box: from raw pixels, or from a JPEG of which no more is decoded than the box needs.
  *
  * libjpeg-turbo skips the rows above the box (entropy decoding only) and the columns beside it, and
  * stops after the last row. What comes out equals, bit for bit, the same box of a full decode (of a
@@ -6,9 +7,10 @@
  *   - skipping ends on a whole row of MCUs (libjpeg-turbo issue #915);
  *   - chroma is interpolated from its neighbours, so the region is one pixel larger on every side.
  *
- * Every warning is an error: what a damaged file decodes to is never used.
+ * Every warning is an error: what a damaged file decodes to is never used. And nothing of one image reaches the
+ * next: a decompress object would keep its tables, so each image has a new one.
  */
-#include "fasttail.h"
+#include "native.h"
 
 #include <setjmp.h>
 #include <stdio.h>
@@ -42,6 +44,7 @@ struct ft_decoder {
     char *message;
     ft_resizer resizer;
     ft_scratch ring;
+    ft_native *native;
 };
 
 /* Rows as they come out of the decoder, the last `kept` of them in a ring. */
@@ -94,28 +97,12 @@ static void refuse(ft_decoder *decoder, const char *why)
 
 /* --- one thread's state --------------------------------------------------------------------- */
 
-static int create(ft_decoder *decoder)
-{
-    char message[FT_MESSAGE];
-    decoder->message = message;
-    decoder->jpeg.err = jpeg_std_error(&decoder->errors);
-    decoder->errors.error_exit = fail;
-    decoder->errors.emit_message = warn;
-    decoder->jpeg.client_data = decoder;
-    if (setjmp(decoder->jump))
-        return -1;
-    jpeg_create_decompress(&decoder->jpeg);
-    decoder->progress.progress_monitor = on_progress;
-    decoder->jpeg.progress = &decoder->progress;
-    return 0;
-}
-
 ft_decoder *ft_decoder_new(void)
 {
     ft_decoder *decoder = calloc(1, sizeof *decoder);
-    if (decoder && create(decoder)) {
+    if (decoder && !(decoder->native = calloc(1, sizeof *decoder->native))) {
         free(decoder);
-        decoder = NULL;
+        return NULL;
     }
     return decoder;
 }
@@ -126,6 +113,7 @@ void ft_decoder_free(ft_decoder *decoder)
         return;
     jpeg_destroy_decompress(&decoder->jpeg);
     ft_resizer_free(&decoder->resizer);
+    ft_native_free(decoder->native);
     free(decoder->ring.at);
     free(decoder);
 }
@@ -136,6 +124,13 @@ void ft_decoder_free(ft_decoder *decoder)
 static void begin(ft_decoder *decoder, const uint8_t *src, int64_t size)
 {
     struct jpeg_decompress_struct *jpeg = &decoder->jpeg;
+    jpeg->err = jpeg_std_error(&decoder->errors);
+    decoder->errors.error_exit = fail;
+    decoder->errors.emit_message = warn;
+    jpeg->client_data = decoder;
+    jpeg_create_decompress(jpeg);
+    decoder->progress.progress_monitor = on_progress;
+    jpeg->progress = &decoder->progress;
     if (size <= 0)
         refuse(decoder, "no bytes");
     jpeg_mem_src(jpeg, (unsigned char *)src, (unsigned long)size);
@@ -197,10 +192,22 @@ static void clip_both(ft_rows *rows, const ft_item *item, int32_t shrunk, int32_
     *left = clip(&rows->x, item->box[1], item->box[3], item->width, shrunk);
 }
 
-static int32_t shrink(const ft_item *item)
+/* The smallest size that an image is decoded at. Where chroma is shared by positions of one axis only, it is made
+ * larger again at a quarter of the size, which shows; at other sampling, columns of chroma are interpolated from
+ * memory that nothing was written to. */
+static int32_t most_shrunk(const struct jpeg_decompress_struct *jpeg)
+{
+    int h = jpeg->max_h_samp_factor, v = jpeg->max_v_samp_factor;
+    for (int c = 1; c < jpeg->num_components; c++)
+        if (jpeg->comp_info[c].h_samp_factor * 2 < h || jpeg->comp_info[c].v_samp_factor * 2 < v)
+            return 1;
+    return h == v ? MAX_SHRUNK : 2;
+}
+
+static int32_t shrink(const ft_item *item, int32_t most)
 {
     int32_t shrunk = 1;
-    while (shrunk < MAX_SHRUNK && item->box[2] >= 2 * shrunk * SHRINK_FROM * item->out_h &&
+    while (shrunk < most && item->box[2] >= 2 * shrunk * SHRINK_FROM * item->out_h &&
            item->box[3] >= 2 * shrunk * SHRINK_FROM * item->out_w)
         shrunk *= 2;
     return shrunk;
@@ -258,7 +265,7 @@ static int from_jpeg(ft_decoder *decoder, const ft_item *item)
     int32_t top, left;
 
     if (setjmp(decoder->jump)) {
-        jpeg_abort_decompress(jpeg);
+        jpeg_destroy_decompress(jpeg);
         return -1;
     }
     begin(decoder, item->src, item->size);
@@ -268,7 +275,7 @@ static int from_jpeg(ft_decoder *decoder, const ft_item *item)
                  jpeg->image_width, jpeg->image_height, (int)item->width, (int)item->height);
         refuse(decoder, text);
     }
-    int32_t shrunk = shrink(item);
+    int32_t shrunk = shrink(item, most_shrunk(jpeg));
     clip_both(&rows.rows, item, shrunk, &top, &left);
     if (rows.rows.y.decoded > 0 && rows.rows.x.decoded > 0) {
         jpeg->scale_num = 1;
@@ -286,7 +293,7 @@ static int from_jpeg(ft_decoder *decoder, const ft_item *item)
     }
     if (ft_resize(&decoder->resizer, &rows.rows, item))
         refuse(decoder, "out of memory");
-    jpeg_abort_decompress(jpeg);
+    jpeg_destroy_decompress(jpeg);
     return 0;
 }
 
@@ -298,13 +305,20 @@ int ft_decode(ft_decoder *decoder, const ft_item *item, char message[FT_MESSAGE]
         return -1;
     }
     snprintf(message, FT_MESSAGE, "out of memory");
-    return item->mode == FT_RAW ? from_raw(decoder, item) : from_jpeg(decoder, item);
+    if (item->mode == FT_RAW)
+        return from_raw(decoder, item);
+    ft_outcome outcome = FT_NOT_FOR_US;
+    if (item->mode == FT_PLANES)
+        outcome = ft_native_planes(decoder->native, item, message);
+    else if (item->mode == FT_JPEG)
+        outcome = ft_native_jpeg(decoder->native, item, message);
+    return outcome == FT_NOT_FOR_US ? from_jpeg(decoder, item) : outcome;
 }
 
 /* --- single files --------------------------------------------------------------------------- */
 
 /* Decodes a whole JPEG to pixels [height, width, 3], strictly. If `out` is NULL it is only checked: by
- * jpeg_scan.c, or where that does not know, at an eighth of its size, for every bit still goes through
+ * seek.c, or where that does not know, at an eighth of its size, for every bit still goes through
  * the entropy decoder, which is what notices damage; the inverse DCT and the colours
  * can't fail. Sets height and width first; if `capacity` bytes are too few for the pixels, that is all
  * it does (then returns 1). 0: decoded. -1: no good JPEG, the reason in `message`. */

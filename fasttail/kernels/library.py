@@ -34,6 +34,10 @@ def _declare(lib: ctypes.CDLL) -> None:
         ("ft_job_done", ctypes.c_int, [pointer]),
         ("ft_job_end", int32, [pointer, ctypes.c_int, text]),
         ("ft_jpeg_decode", ctypes.c_int, [pointer, int64, pointer, int64, size, size, text]),
+        ("ft_seek_most", int64, [int64, int32]),
+        ("ft_seek_make", int64, [pointer, int64, int32, pointer, int64, size, size, text]),
+        ("ft_planes", int64, [pointer, int64, pointer, int64, text]),
+        ("ft_simd", text, []),
     ):
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments
@@ -69,6 +73,12 @@ def available() -> bool:
 def why_missing() -> str:
     """Why `available()` is false, and what to do; empty if it is true."""
     return _library().reason
+
+
+def simd() -> str:
+    """What the decoder computes with here: avx512, avx2, neon or c. `FASTTAIL_SIMD` asks for one,
+    which is taken if the processor has it; all make the same pixels."""
+    return load().ft_simd().decode()
 
 
 def load() -> ctypes.CDLL:

@@ -19,12 +19,17 @@ from fasttail.kernels.library import MESSAGE_BYTES, load
 MAX_SIDE = 65535
 UNFINISHED = -2  # of `ft_job_end`; -1: every image is there
 
+# How an image's bytes are stored, as fasttail.h has it: fasttail.engines.source.JPEG and RAW, what
+# `jpeg_planes` made, and a JPEG that libjpeg is to decode, whatever its kind.
+PLANES, LIBJPEG = 2, 3
+
 # `ft_item` of fasttail.h: one image of a batch. `src` is the address of its bytes; the library is
 # told output sizes and addresses by `submit`.
 ITEM = np.dtype(
     [
         ("src", np.uint64),
         ("size", np.int64),
+        ("seek", np.uint64),  # address of the seek index, or 0
         ("out", np.uint64),
         ("out_h", np.int32),
         ("out_w", np.int32),
@@ -32,7 +37,8 @@ ITEM = np.dtype(
         ("width", np.int32),
         ("box", np.int32, 4),  # top, left, height, width
         ("crc32", np.uint32),
-        ("mode", np.uint8),  # fasttail.engines.source: JPEG or RAW
+        ("seek_count", np.int32),  # words of it
+        ("mode", np.uint8),
         ("check", np.bool_),  # whether the bytes' checksum must be `crc32`
         ("flip", np.bool_),
     ],

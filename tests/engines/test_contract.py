@@ -138,7 +138,7 @@ def test_odd_shapes_and_kinds_decode_everywhere(
 
 
 @pytest.mark.parametrize("name", ["ffcv", "dali", "resident"])
-def test_small_images_with_padding_are_exact(
+def test_small_images_with_padding_are_exact_and_a_jpegs_are_within_a_level(
     make: Callable[..., Engine], store: Store, name: str
 ) -> None:
     split = store(
@@ -150,7 +150,11 @@ def test_small_images_with_padding_are_exact(
         batch.boxes_B4[:, 2:] = 32
     expected = pixels(list(make("reference", split).run(plan)))
     assert (expected[:, 0] == 0).all((1, 2)).any()  # some are padded
-    assert torch.equal(pixels(list(make(name, split).run(plan))), expected)
+    difference = pixels(list(make(name, split).run(plan))).int() - expected
+    raw = torch.from_numpy(np.concatenate([batch.ids_B for batch in plan.batches]) % 2 == 1)
+    assert not difference[raw].any()
+    # A JPEG's colours are rounded once here, and at every step by libjpeg.
+    assert difference.abs().max() <= 1
 
 
 @pytest.mark.parametrize("out_hw", [(24, 24), (40, 36)])

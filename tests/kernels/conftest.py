@@ -65,7 +65,7 @@ def cut() -> Iterator[Cut]:
     """`cut(stored, boxes, out_hw)` -> images uint8 [B, H, W, 3], or which failed and why.
 
     `stored` is a JPEG's bytes or raw pixels; options: `size_hw` (what the index says), `flips`,
-    `crc32`.
+    `crc32`, the item's `mode`, its `seek` index.
     """
     pool = kernels.Pool(2)
 
@@ -77,6 +77,8 @@ def cut() -> Iterator[Cut]:
         size_hw: tuple[int, int] | None = None,
         flips: bool = False,
         crc32: int | None = None,
+        mode: int | None = None,
+        seek: np.ndarray | None = None,
     ) -> np.ndarray | tuple[int, str]:
         if size_hw is None:
             shape = (
@@ -92,7 +94,11 @@ def cut() -> Iterator[Cut]:
         items_B["height"], items_B["width"] = size_hw
         items_B["box"] = np.asarray(boxes, np.int32).reshape(-1, 4)
         items_B["flip"] = flips
-        failed = pool.submit(items_B, out_BHWC, keep=(data,)).wait()
+        if mode is not None:
+            items_B["mode"] = mode
+        if seek is not None:
+            items_B["seek"], items_B["seek_count"] = seek.ctypes.data, len(seek)
+        failed = pool.submit(items_B, out_BHWC, keep=(data, seek)).wait()
         return failed or out_BHWC
 
     yield cut

@@ -1,4 +1,4 @@
-"""The kernel alone: regions equal full decodes, the filter is Pillow's, damage is an error."""
+"""What libjpeg decodes: regions equal full decodes, the filter is Pillow's, damage is an error."""
 
 import zlib
 from io import BytesIO
@@ -32,7 +32,7 @@ def test_a_region_equals_the_same_region_of_a_full_decode(
                 for top in range(height - box_h + 1)
                 for left in range(0, width - box_w + 1, 1 if height * width < 2000 else 3)
             ]
-            images_BHWC = cut(jpeg, boxes, (box_h, box_w))
+            images_BHWC = cut(jpeg, boxes, (box_h, box_w), mode=kernels.LIBJPEG)
             assert isinstance(images_BHWC, np.ndarray), images_BHWC
             for image_HWC, (top, left, _, _) in zip(images_BHWC, boxes, strict=True):
                 expected = full_HWC[top : top + box_h, left : left + box_w]
@@ -64,7 +64,9 @@ def test_raw_and_jpeg_take_the_same_path(cut: Cut) -> None:
     sides = rng.integers(4, 80, (60, 2))
     boxes = np.concatenate([rng.integers(-3, 12, (60, 2)), sides], 1)
     # Up to a crop 4.8 times the output, decoding is not scaled.
-    np.testing.assert_array_equal(cut(jpeg, boxes, (20, 24)), cut(pixels, boxes, (20, 24)))
+    np.testing.assert_array_equal(
+        cut(jpeg, boxes, (20, 24), mode=kernels.LIBJPEG), cut(pixels, boxes, (20, 24))
+    )
 
 
 def _energy(images_BHWC: np.ndarray) -> float:
@@ -92,7 +94,10 @@ def test_scaled_decoding_shows_neither_in_brightness_nor_in_sharpness(
     room = np.array(stored.shape[:2]) - side
     corners = (rng.uniform(size=(40, 2)) * room).astype(int)
     boxes = np.concatenate([corners, np.full((40, 2), side)], 1)
-    from_jpeg, from_raw = cut(jpeg, boxes, (out, out)), cut(stored, boxes, (out, out))
+    from_jpeg, from_raw = (
+        cut(jpeg, boxes, (out, out), mode=kernels.LIBJPEG),
+        cut(stored, boxes, (out, out)),
+    )
     assert isinstance(from_jpeg, np.ndarray)
     assert isinstance(from_raw, np.ndarray)
     difference = from_jpeg.astype(float) - from_raw
