@@ -25,7 +25,7 @@ import torch
 
 from fasttail.atomic import rename
 from fasttail.classify.blocks import BlockPlan, Blocks
-from fasttail.classify.features import is_current
+from fasttail.classify.features import is_current, kept_dtype
 from fasttail.compute import Compute, wait_for_all
 from fasttail.config import TrainConfig
 from fasttail.console import Reporter
@@ -63,7 +63,7 @@ def extract(
     world, making = work.world, path.with_suffix(".making")
     blocks = Blocks(len(split), views, work.config.data.eval_batch_size)
     if world.is_main:
-        _begin(making, about | {"block": blocks.size}, views * len(split), work.model)
+        _begin(making, about | {"block": blocks.size}, views * len(split), work)
     wait_for_all(world)
     done = _done(making)
     wait_for_all(world)  # nobody adds to what is done before all have read it
@@ -87,7 +87,7 @@ def extract(
     wait_for_all(world)
 
 
-def _begin(making: Path, about: dict[str, Any], rows: int, model: Recognizer) -> None:
+def _begin(making: Path, about: dict[str, Any], rows: int, work: Work) -> None:
     """An empty bank, unless there is an unfinished one of the same."""
     beside, bank = making / "about.json", making / "rows.npy"
     if bank.exists() and beside.exists() and json.loads(beside.read_text()) == about:
@@ -95,8 +95,9 @@ def _begin(making: Path, about: dict[str, Any], rows: int, model: Recognizer) ->
     if making.exists():
         shutil.rmtree(making)
     making.mkdir(parents=True)
-    dim = model.classifier.in_features
-    np.lib.format.open_memmap(bank, "w+", np.float16, (rows, dim)).flush()
+    shape = rows, work.model.classifier.in_features
+    dtype = np.float32 if kept_dtype(work.compute.dtype) is torch.float32 else np.float16
+    np.lib.format.open_memmap(bank, "w+", dtype, shape).flush()
     write_json(beside, about)
 
 
@@ -134,7 +135,8 @@ def _run(
             rows = blocks.rows(block)
             # Not through a map: on a network disk two machines would write over each other's pages.
             bank.seek(first_byte + (rows.view * blocks.samples + rows.start) * row_bytes)
-            bank.write(features_BD.half().cpu().contiguous().numpy().tobytes())
+            kept_BD = features_BD.to(kept_dtype(compute.dtype))
+            bank.write(kept_BD.cpu().contiguous().numpy().tobytes())
             written.append(block)
             if time.monotonic() - synced_s >= SYNC_EVERY_S:
                 _sync(bank, done, written)

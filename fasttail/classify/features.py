@@ -1,6 +1,6 @@
 """The feature bank: the frozen backbone runs once over a split, and every head works on the result.
 
-features/SPLIT.npy        float16 [V * N, D], memory-mapped: row v * N + i is view v of sample i
+features/SPLIT.npy        [V * N, D], memory-mapped: row v * N + i is view v of sample i
 features/SPLIT.json       what it was made from: other weights, shards or views, and it is made anew
 features/SPLIT.making/    a bank that is not finished; see `fasttail.classify.extract`
 """
@@ -19,6 +19,12 @@ from fasttail.engines.upload import to_device
 from fasttail.shards import Split
 
 
+def kept_dtype(computed: torch.dtype) -> torch.dtype:
+    """How a bank keeps features that were computed in a type. float16 holds what bfloat16 does; of
+    float32 it would change the answers for some images in ten thousand."""
+    return torch.float32 if computed is torch.float32 else torch.float16
+
+
 @dataclass(frozen=True)
 class Features:
     """A split as the heads see it. `split` gives the class-index table that balanced draws need.
@@ -28,7 +34,7 @@ class Features:
     """
 
     split: Split
-    features_ND: Tensor  # float16 [V * N, D]
+    features_ND: Tensor  # float16 or float32 [V * N, D]
     labels_N: Tensor  # int64 [N], on the device
     views: int = 1
 

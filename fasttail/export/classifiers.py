@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from fasttail.classify.features import kept_dtype
 from fasttail.compute import Compute
 from fasttail.engines.augment import augment
 from fasttail.engines.base import Batch
@@ -29,7 +30,7 @@ class Classifier(Protocol):
 
 class RunClassifier:
     """A run's own backbone and head, as the feature bank and its heads compute: in the run's
-    precision, features rounded to half. What metrics.json says holds for these very numbers."""
+    precision, features rounded as in the bank. What metrics.json says holds for these numbers."""
 
     def __init__(self, trained: Trained) -> None:
         self.about = trained.about
@@ -46,7 +47,7 @@ class RunClassifier:
         )
         with compute.autocast():
             features_BD = trained.model.backbone(images)
-        return trained.head.logits(features_BD.half())
+        return trained.head.logits(features_BD.to(kept_dtype(compute.dtype)))
 
 
 class StateClassifier:

@@ -88,7 +88,7 @@ def test_blocks_hold_every_row_once_whatever_is_done_and_whoever_shares(
 def test_a_banks_rows_are_each_views_own_crops_of_each_sample(work: Work, tmp_path: Path) -> None:
     split = work.shards.split("train")
     rows_ND = make(work, tmp_path / "bank" / "train.npy")
-    assert rows_ND.dtype == np.float16
+    assert rows_ND.dtype == np.float32, "features of float32 are kept as they are"
     assert rows_ND.shape == (3 * len(split), 6)
     views_VND = rows_ND.reshape(3, len(split), 6)
     assert not np.array_equal(views_VND[0], views_VND[1])
@@ -103,7 +103,15 @@ def test_a_banks_rows_are_each_views_own_crops_of_each_sample(work: Work, tmp_pa
     crop = crop[:, ::-1] if drawn.flips_B[1] else crop
     pixels = (crop / 255 - work.shards.meta.mean) / work.shards.meta.std
     expected = np.concatenate([pixels.mean((0, 1)), pixels[3, 5]])
-    np.testing.assert_allclose(views_VND[2, 50], expected, atol=4e-3)
+    np.testing.assert_allclose(views_VND[2, 50], expected, atol=1e-5)
+
+
+def test_features_of_mixed_precision_take_two_bytes_a_number(work: Work, tmp_path: Path) -> None:
+    half = replace(work, compute=replace(CPU, dtype=torch.bfloat16))
+    rows_ND = make(half, tmp_path / "half" / "train.npy")
+    assert rows_ND.dtype == np.float16
+    whole_ND = make(work, tmp_path / "whole" / "train.npy")
+    np.testing.assert_allclose(rows_ND, whole_ND, atol=3e-2)
 
 
 class Killed(Exception):
@@ -209,4 +217,10 @@ def test_a_sample_is_seen_in_each_of_its_views_about_as_often() -> None:
     assert np.bincount(rows_B // 50, minlength=4).min() > 400
     again_B = rows_of(ids_B, four, seed=3, epoch=1, step=0)
     assert not np.array_equal(rows_B, again_B)
+    next_B = rows_of(ids_B, four, seed=3, epoch=0, step=1)
+    assert not np.array_equal(rows_B, next_B)
+    # Views are drawn by the position in the epoch, however it is cut into steps.
+    np.testing.assert_array_equal(
+        rows_of(np.full(4000, 7), four, seed=3, epoch=0, step=0), np.concatenate([rows_B, next_B])
+    )
     np.testing.assert_array_equal(rows_of(ids_B, plain, seed=3, epoch=0, step=0), ids_B)

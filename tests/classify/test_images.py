@@ -15,6 +15,7 @@ from torch import nn
 
 from fasttail import models, rundir, shards, stages
 from fasttail.classify import METHODS, Stage, make_heads, saved_heads, score_heads
+from fasttail.classify import images as fit_images
 from fasttail.classify.fit import epochs_of
 from fasttail.classify.head import Head
 from fasttail.classify.task import Job
@@ -31,6 +32,7 @@ from fasttail.config import (
 from fasttail.console import Reporter
 from fasttail.engines.kept import Kept
 from fasttail.errors import UserError
+from fasttail.evaluate.shots import Tally
 from fasttail.models import Recognizer
 from fasttail.plans import train_view
 from fasttail.stages import TrainOptions
@@ -117,9 +119,8 @@ def test_images_without_augmentation_give_the_head_that_the_bank_gives(
     from_images = made(make_stage(features="images"), method)
     from_bank = made(make_stage(features="bank"), method)
     assert from_images.backbone is None
-    # The bank keeps float16.
-    torch.testing.assert_close(from_images.weight_CD, from_bank.weight_CD, atol=5e-4, rtol=5e-4)
-    torch.testing.assert_close(from_images.bias_C, from_bank.bias_C, atol=5e-4, rtol=5e-4)
+    torch.testing.assert_close(from_images.weight_CD, from_bank.weight_CD, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(from_images.bias_C, from_bank.bias_C, atol=1e-5, rtol=1e-5)
     augmented = made(make_stage(features="images", flip=True), method)
     assert (augmented.weight_CD - from_bank.weight_CD).abs().max() > 2e-3
 
@@ -130,6 +131,33 @@ def test_random_views_make_the_bank_another_and_the_heads_too(make_stage: MakeSt
     assert len(three.bank("train")) == 3 * len(one.bank("train")) == 3 * 78
     assert len(three.bank("test")) == 40
     assert not torch.equal(made(one, "crt").weight_CD, made(three, "crt").weight_CD)
+
+
+def test_a_bank_of_another_view_is_made_again(make_stage: MakeStage) -> None:
+    stage = make_stage()
+    whole = stage.bank("test").features_ND.clone()
+
+    def with_data(**data: object) -> Stage:
+        config = stage.run.config
+        changed = config.data.model_copy(update=data)
+        return replace(
+            stage, run=stage.run.with_config(config.model_copy(update={"data": changed}))
+        )
+
+    middle = with_data(eval_view="center", resize_px=40).bank("test").features_ND.clone()
+    assert (middle - whole).abs().max() > 0.01
+    torch.testing.assert_close(with_data().bank("test").features_ND, whole)
+
+
+def test_the_best_epoch_is_by_images_and_not_by_classes(
+    make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Three epochs: the second is best over images, the third over classes.
+    by_images = [10, 0, 0, 0, 0], [90, 1, 0, 0, 0], [60, 4, 4, 4, 4]
+    tallies = (Tally(np.array(hits), np.array([100, 4, 4, 4, 4])) for hits in by_images)
+    monkeypatch.setattr(fit_images, "score", lambda *_, **__: next(tallies))
+    head = made(make_stage(features="images", keep="best"), "crt")
+    assert head.note == "epoch 2"
 
 
 @pytest.mark.parametrize("method", ["crt", "lws"])

@@ -8,6 +8,7 @@ import torch
 from banks import COUNTS, bank
 from torch import nn
 
+from fasttail.classify.balanced import micro_accuracy
 from fasttail.classify.fit import BestEpoch, epochs_of, rate_of
 from fasttail.classify.ncm import ncm
 from fasttail.classify.scoring import predict
@@ -106,6 +107,16 @@ def test_the_first_of_the_best_epochs_on_val_is_kept() -> None:
     last.look(0)
     assert last.restore() == ("", None)
     assert layer.weight.item() == 1.0
+
+
+def test_the_accuracy_that_chooses_an_epoch_is_over_images_and_not_over_classes() -> None:
+    val = bank((90, 9, 9, 9, 9), seed=7)
+    always_first = nn.Linear(val.dim, 5)
+    nn.init.zeros_(always_first.weight)
+    with torch.no_grad():
+        always_first.bias.copy_(torch.tensor([1.0, 0, 0, 0, 0]))
+    one = Job("", always_first, OptimConfig(), "class", cross_entropy_of_batch())
+    assert micro_accuracy(one, val) == pytest.approx(90 / 126)
 
 
 def test_tau_is_read_off_the_reported_split_without_bias_by_the_mean_of_class_accuracies(
