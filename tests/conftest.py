@@ -7,19 +7,23 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from fasttail import shards
 from fasttail.config import ConvertConfig
 from fasttail.datasets.base import ArrayImages, Index, SplitIndex
 
-# How long an example takes is the machine's matter: the first one compiles, others wait their turn.
-settings.register_profile("fasttail", deadline=None)
-settings.load_profile("fasttail")
+# On a GPU's machine, where the `gpu` tests run, hypothesis need not be.
+with suppress(ImportError):
+    from hypothesis import settings
+
+    # How long an example takes is the machine's matter: the first one compiles, others wait.
+    settings.register_profile("fasttail", deadline=None)
+    settings.load_profile("fasttail")
 
 # A suite started in the background inherits that Ctrl-C is ignored; so would its children.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -21,6 +21,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -132,11 +133,12 @@ class Contender:
     def __init__(self, name: str, work: Path) -> None:
         self.name = name
         self.rounds: list[dict[str, float]] = []
+        self._said = tempfile.TemporaryFile("w+", errors="backslashreplace")  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "_loaders.py"), name, str(work)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._said,
             text=True,
         )
 
@@ -155,6 +157,14 @@ class Contender:
             line = self._process.stdout.readline()
         return json.loads(line) if line else None
 
+    def why_not(self) -> str:
+        """Of one that gave no figures: not installed, or what it died of."""
+        code = self._process.wait()
+        self._said.seek(0)
+        last = ([line for line in self._said if line.strip()] or [""])[-1].strip()
+        missing = re.search(r"No module named|not installed|which is not|needs ", last)
+        return f"not here: {last}" if missing else f"FAILED with exit code {code}: {last}"
+
     def end(self) -> None:
         self._process.kill()
         self._process.wait()
@@ -166,7 +176,7 @@ def measure(names: list[str], work: Path, images: int, rounds: int) -> dict[str,
     alive = [one for one in contenders if one.epoch() is not None]
     for one in contenders:
         if one not in alive:
-            print(f"  {one.name}: not here", file=sys.stderr)
+            print(f"  {one.name}: {one.why_not()}", file=sys.stderr)
     for _ in range(rounds):
         for one in alive:
             figures = one.epoch()

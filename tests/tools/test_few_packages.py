@@ -80,6 +80,19 @@ def test_both_stages_run_where_nothing_optional_is_installed(
     assert done.stderr.count("tensorboard is not installed") == 1
 
 
+def test_the_gpu_tests_are_found_with_pytest_alone(few: Path, tmp_path: Path) -> None:
+    for name in ("pytest", "_pytest", "py.py", "pluggy", "iniconfig"):
+        (tmp_path / name).symlink_to(SITE / name)
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import pytest; "
+        "sys.exit(pytest.main(sys.argv[1:]))"
+    )
+    tests = ["-q", "-m", "gpu", "-p", "no:cacheprovider", "--collect-only"]
+    done = python(few, code, *tests, str(ROOT / "tests/engines/test_gpu.py"))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    assert "test_dali_decodes_every_kind_of_jpeg_on_the_gpu" in done.stdout
+
+
 def test_the_packages_that_are_kept_away_are_really_away(few: Path) -> None:
     code = "from importlib.util import find_spec as f; import sys; print([*map(f, sys.argv[1:])])"
     done = python(few, code, *ABSENT)
