@@ -30,6 +30,11 @@ class Compute:
         if self.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def synchronize(self) -> None:
+        """Returns when the device has done all that it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
     def autocast(self) -> torch.autocast:
         """Mixed precision around forward and loss; does nothing in float32."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)

@@ -3,6 +3,7 @@
 runs/NAME/
   run.json             configuration, data set, versions, command: what made it
   start.safetensors    the weights that stage 1 starts from, if --init gave some
+  engine.json          which engine `auto` meant, and what was measured to find out
   log.jsonl            one object a line, as the training went
   stage2.json          the same of stage 2
   checkpoints/         to resume from
@@ -23,7 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
@@ -34,6 +35,7 @@ import fasttail
 from fasttail import atomic, recipes
 from fasttail.atomic import whole_path
 from fasttail.config import TrainConfig
+from fasttail.engines.trial import Choice
 from fasttail.errors import UserError
 
 FORMAT = 1
@@ -90,6 +92,16 @@ class Run:
         """Keeps what stage 2 was asked for, in stage2.json."""
         about = {"config": self.config.model_dump(mode="json"), "provenance": provenance()}
         write_json(self.dir / "stage2.json", about)
+
+    def note_engine(self, choice: Choice) -> None:
+        """Keeps what `auto` meant, and what was measured for it, in engine.json."""
+        write_json(self.dir / "engine.json", asdict(choice))
+
+    @property
+    def decoder(self) -> str | None:
+        """The engine that `auto` meant in stage 1; None if it has not been decided."""
+        path = self.dir / "engine.json"
+        return json.loads(path.read_text())["engine"] if path.exists() else None
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of metrics.json; none if it is not there yet."""

@@ -1,4 +1,7 @@
-"""Which engine `auto` means for a split on a device, and why."""
+"""Which engine `auto` means for a split on a device, and why, before anything is measured.
+
+Where there is a choice a training measures: `trial.py`.
+"""
 
 import os
 
@@ -29,6 +32,14 @@ def choose(split: Source, device: torch.device) -> tuple[str, str]:
                 f"less than a quarter of the {have / 1e9:.0f} GB of {device}"
             )
     return decoder(device)
+
+
+def decoders(device: torch.device) -> list[str]:
+    """The engines among which there is a choice for images that have to be decoded: on a CPU `ffcv`
+    is ahead of DALI everywhere."""
+    if device.type == "cuda" and dali.available() and ffcv.available():
+        return ["ffcv", "dali"]
+    return [decoder(device)[0]]
 
 
 def decoder(device: torch.device) -> tuple[str, str]:

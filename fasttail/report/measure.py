@@ -1,16 +1,13 @@
 """How long an epoch's images take on this machine: the engine is run for a moment and scaled."""
 
-import time
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import count
-
-import torch
 
 from fasttail import engines, recipes
 from fasttail.compute import pick
 from fasttail.config import ComputeConfig
 from fasttail.engines.auto import choose
+from fasttail.engines.trial import run_for
 from fasttail.plans import stage1_epochs
 from fasttail.shards import Shards
 from fasttail.world import World
@@ -53,23 +50,8 @@ def epoch_time(opened: Shards, seconds: float = SECONDS) -> EpochTime:
     compute = pick(ComputeConfig(), World())
     name, _ = choose(split, compute.device)
     epoch_plan = stage1_epochs(config.model_copy(update={"optim": optim}), split, World())
-    images, elapsed_s = 0, 0.0
     with closing(engines.make(name, split, device=compute.device, threads=0)) as engine:
-        start_s = None
-        for epoch in count():
-            with closing(engine.run(epoch_plan(epoch))) as batches:
-                for batch in batches:
-                    if compute.device.type == "cuda":
-                        torch.cuda.synchronize()
-                    if start_s is None:
-                        start_s = time.perf_counter()
-                        continue
-                    images += len(batch.ids_B)
-                    elapsed_s = time.perf_counter() - start_s
-                    if elapsed_s > seconds:
-                        break
-            if elapsed_s > seconds:
-                break
+        images, elapsed_s = run_for(seconds, engine, epoch_plan)
     epoch_images = epoch_plan(0).steps * optim.batch_size
     return EpochTime(
         name,

@@ -71,7 +71,7 @@ def computing(run: Run, world: World, go_on: Callable[[], str]) -> Iterator[tupl
         atomic.explained(run.dir, lambda: f"go on with {go_on()}"),
         rundir.held(run) if world.is_main else nullcontext(),
         process_group(world, compute.device),
-        Kept(run.config.data, compute.device) as engines,
+        Kept(run.config.data, compute.device, run.decoder) as engines,
     ):
         yield compute, engines
 

@@ -6,7 +6,6 @@ from typing import Any
 from fasttail import report
 from fasttail.compute import Compute, wait_for_all
 from fasttail.console import Reporter
-from fasttail.engines.auto import choose
 from fasttail.rundir import Run
 from fasttail.shards import Shards
 from fasttail.world import World
@@ -23,8 +22,6 @@ def announce(run: Run, opened: Shards, compute: Compute, world: World, reporter:
         f"{optim.batch_size} images a step on {world.size} x {compute.device.type} in "
         f"{precision}"
     )
-    if run.config.data.engine == "auto":
-        reporter.say("engine {}: {}".format(*choose(opened.split("train"), compute.device)))
     if optim.batch_size != optim.lr_batch_size:
         reporter.say(
             f"learning rate {optim.lr:g} for {optim.lr_batch_size} images becomes "

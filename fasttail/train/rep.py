@@ -120,6 +120,12 @@ def train(
     meter = Meter()
     save_every_s = 60 * config.compute.checkpoint_every_min
     saved_s = said_s = time.monotonic()
+    choice = engines.settle(
+        split,
+        epoch_plan(0),
+        lambda: train_step.images_per_s(epoch_plan(0), loss_at(0.0)),
+        world,
+    )
     loader = planned_loader(shards, split, epoch_plan, engines, compute)
     loader.seek(position.epoch, position.step)
     with (
@@ -135,6 +141,11 @@ def train(
         Preemption() as preemption,
     ):
         log.write("start", provenance=provenance(), config=config.model_dump(mode="json"))
+        if choice is not None:
+            reporter.say(f"engine {choice.engine}: {choice.why}")
+            log.write("engine", **asdict(choice))
+            if world.is_main:
+                run.note_engine(choice)
         bar.advance(position.epoch * steps_per_epoch + position.step)
         for epoch in range(position.epoch, optim.epochs):
             model.train()

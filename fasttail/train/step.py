@@ -3,6 +3,7 @@
 images -> forward, loss, backward (in parts, where memory is short) -> update
 """
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from inspect import signature
@@ -16,9 +17,13 @@ from fasttail.compute import Compute, add_up
 from fasttail.config import ComputeConfig, OptimConfig
 from fasttail.errors import UserError
 from fasttail.models import Recognizer
+from fasttail.plan.contract import Plan
 from fasttail.plan.random import key
 from fasttail.train.losses import BatchLoss
 from fasttail.world import World
+
+# Steps of `images_per_s`: until everything is compiled and tuned, and those that count.
+WARM_UP, MEASURED = 3, 5
 
 
 class Step:
@@ -102,6 +107,32 @@ class Step:
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
         return total
+
+    def images_per_s(self, plan: Plan, loss_of: BatchLoss) -> float:
+        """How many images a second the network takes here, forward and backward, by a few batches
+        of noise of a plan's size. Weights, gradients and BatchNorm's statistics stay as they are.
+        With several processes all call it."""
+        device, batch = self._compute.device, max(1, plan.max_batch // self._parts)
+        noise_BCHW = torch.randn((batch, 3, *plan.out_hw), device=device, dtype=self._compute.dtype)
+        noise_BCHW = noise_BCHW.contiguous(memory_format=torch.channels_last)
+        labels_B = torch.zeros(batch, dtype=torch.int64, device=device)
+        before = [buffer.clone() for buffer in self._network.buffers()]
+        start_s = 0.0
+        with self._exchanging_gradients(last=False):
+            for number in range(WARM_UP + MEASURED):
+                if number == WARM_UP:
+                    self._compute.synchronize()
+                    start_s = time.perf_counter()
+                if self._cuda_graphs:
+                    torch.compiler.cudagraph_mark_step_begin()
+                with self._compute.autocast():
+                    loss = loss_of(self._forward(noise_BCHW), labels_B)
+                loss.backward()
+                self._optimizer.zero_grad(set_to_none=True)
+            self._compute.synchronize()
+        for buffer, value in zip(self._network.buffers(), before, strict=True):
+            buffer.copy_(value)
+        return batch * MEASURED / (time.perf_counter() - start_s)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs beside the weights."""

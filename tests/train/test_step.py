@@ -1,6 +1,7 @@
 """One step on images that a test makes, compared with plain torch."""
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import plain
@@ -146,6 +147,25 @@ def test_what_dropout_drops_is_a_function_of_the_step() -> None:
 
     assert loss(7, drawn_before=0) == loss(7, drawn_before=100)
     assert loss(7, drawn_before=0) != loss(8, drawn_before=0)
+
+
+def test_measuring_the_network_leaves_it_as_it_was() -> None:
+    def wrap(module: nn.Module) -> nn.Module:
+        module.norm = nn.BatchNorm2d(3)  # type: ignore[assignment]
+        forward = module.forward
+        module.forward = lambda images: forward(module.norm(images))  # type: ignore[operator]
+        return module
+
+    model = recognizer(wrap)
+    step = make(model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    plan = SimpleNamespace(max_batch=12, out_hw=(16, 16))
+    assert step.images_per_s(plan, CROSS_ENTROPY) > 1  # type: ignore[arg-type]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    images, labels = batches(1)[0]
+    step(images, labels, CROSS_ENTROPY, lr=0.1, step=0)
+    assert not torch.equal(model.state_dict()["backbone.norm.running_mean"], torch.zeros(3))
 
 
 @pytest.mark.parametrize(
