@@ -31,6 +31,7 @@ def extended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     for block in BLOCKS:
         exec(compile(block, str(PAGE), "exec"), {"__name__": "extending"})
     yield
+    monkeypatch.undo()  # before the tables are restored, or it would put back what a test took out
     for table, content in before:
         table.clear()
         table.update(content)

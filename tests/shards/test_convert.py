@@ -340,7 +340,7 @@ def test_a_split_travels_to_other_processes(tmp_path: Path) -> None:
     assert len(text) < 5000
     again = pickle.loads(text)  # noqa: S301 - it was pickled a line above
     assert np.array_equal(again.bytes(4), split.bytes(4))
-    assert split.where(4) == "train-00000.beton: sample 4 (class 1 'c1')"
+    assert split.where(4) == "train-00000.beton: sample 4 (class 1 'c1', from c1/1.jpg)"
     with pytest.raises(UserError, match=r"unknown split.*'tran' \(did you mean 'train'"):
         shards.open(tmp_path / "out").split("tran")
     with pytest.raises(UserError, match=r"holds no shards.*fasttail convert"):

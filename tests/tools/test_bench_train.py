@@ -9,7 +9,7 @@ import torch
 TOOLS = Path(__file__).parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
 
-import _gpu_parts  # noqa: E402
+import _photos  # noqa: E402
 import _product  # noqa: E402
 import bench_train  # noqa: E402
 from _parts import INSIDE, LOOP, OUTSIDE, PartsClock  # noqa: E402
@@ -28,7 +28,7 @@ def figures(monkeypatch: pytest.MonkeyPatch, folder: Path, *options: str) -> dic
 def test_the_benchmark_trains_on_real_and_synthetic_images_and_beside_a_peer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _gpu_parts.make_photos(tmp_path / "photos", 4)
+    _photos.make_photos(tmp_path / "photos", 4)
     monkeypatch.setattr(bench_train._peers, "torchvision", _absent)
     monkeypatch.setattr(bench_train._peers, "pil", _batches)
     monkeypatch.setattr(bench_train._peers, "stock_ffcv", _absent)
