@@ -167,7 +167,8 @@ class Contender:
 
     def end(self) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()  # closes its pipes
+        self._said.close()
 
 
 def measure(names: list[str], work: Path, images: int, rounds: int) -> dict[str, dict]:
