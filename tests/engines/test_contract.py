@@ -153,8 +153,8 @@ def test_small_images_with_padding_are_exact_and_a_jpegs_are_within_a_level(
     difference = pixels(list(make(name, split).run(plan))).int() - expected
     raw = torch.from_numpy(np.concatenate([batch.ids_B for batch in plan.batches]) % 2 == 1)
     assert not difference[raw].any()
-    # A JPEG's colours are rounded once here, and at every step by libjpeg.
-    assert difference.abs().max() <= 1
+    # A JPEG's colours are rounded once by the own decoder, and at every step by libjpeg.
+    assert difference.abs().max() <= (0 if name == "dali" else 1)
 
 
 @pytest.mark.parametrize("out_hw", [(24, 24), (40, 36)])
