@@ -123,8 +123,12 @@ def test_a_disk_that_takes_nothing_more_is_one_line(
 
 
 def test_a_run_directory_that_cannot_be_made_is_one_line(
-    blob_shards: Path, tmp_path: Path, fasttail: Callable[..., tuple[int, str]]
+    blob_shards: Path,
+    tmp_path: Path,
+    fasttail: Callable[..., tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("in the way")
     for where in (tmp_path / "file", tmp_path / "file/run", Path("/proc/run")):
         code, said = fasttail(*begin(blob_shards, where))
