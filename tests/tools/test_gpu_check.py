@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -263,6 +264,10 @@ def test_the_check_runs_from_end_to_end_on_a_cpu_at_tiny_size(tmp_path: Path) ->
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     real, fp16 = json.loads(out.read_text())["parts"]
     assert real["name"] == "real against synthetic, resnet10"
-    assert 0 < real["figures"]["real_vs_synthetic"] < 1.5
+    ours, synthetic = (
+        real["figures"]["images_per_s"][name]["rounds"] for name in ("fasttail", "synthetic")
+    )
+    ratios = [a / b for a, b in zip(ours, synthetic, strict=True)]
+    assert real["figures"]["real_vs_synthetic"] == pytest.approx(median(ratios))
     assert fp16["figures"]["steps"] == 20
     assert "failed: nothing" in done.stdout
