@@ -17,6 +17,7 @@ from pathlib import Path
 
 SOURCES = (
     "axis.c",
+    "baseline.c",
     "canvas.c",
     "crc32.c",
     "entropy.c",

@@ -67,7 +67,7 @@ static void compare(ft_decoder *decoder, const ft_item *one, const ft_item *othe
 
 /* Ours and libjpeg's, of a good file, at full size: rounded differently, no more. What mutations make of
  * colours is beside the point: black and white are left out, which are what brightness beyond all bounds
- * becomes (libjpeg's vectors let some of it come round), and what is outside of RGB is only near. */
+ * becomes (libjpeg's vectors let some of it come round), and images that have little else. */
 static void near(ft_decoder *decoder, const ft_item *item)
 {
     char message[FT_MESSAGE] = "";
@@ -82,7 +82,7 @@ static void near(ft_decoder *decoder, const ft_item *item)
         compared += inside;
         difference += inside ? abs(a[k] - b[k]) : 0;
     }
-    if (difference > 12 * compared + 255)
+    if (2 * compared > 3LL * item->out_h * item->out_w && difference > 12 * compared)
         stop("a good file", "libjpeg's pixels are other ones");
     free(a);
     free(b);

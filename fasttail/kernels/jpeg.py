@@ -93,3 +93,23 @@ def jpeg_planes(data: bytes | np.ndarray) -> np.ndarray:
         if reason:
             raise ValueError(reason)
     return planes_N[: max(made, 0)]
+
+
+def jpeg_to_baseline(data: bytes | np.ndarray) -> bytes:
+    """A baseline JPEG of the same coefficients, and so of the same pixels, with the same markers.
+
+    Raises `ValueError` with what is wrong, as `jpeg_check` would.
+    """
+    data = _bytes(data)
+    lib, message = load(), ctypes.create_string_buffer(MESSAGE_BYTES)
+    capacity = 2 * data.size + 65_536
+    while True:
+        out_N = np.empty(capacity, np.uint8)
+        made = lib.ft_jpeg_to_baseline(
+            data.ctypes.data, data.size, out_N.ctypes.data, capacity, message
+        )
+        if made < 0:
+            raise ValueError(message.value.decode(errors="replace"))
+        if made <= capacity:
+            return out_N[:made].tobytes()
+        capacity = made

@@ -37,6 +37,7 @@ def _declare(lib: ctypes.CDLL) -> None:
         ("ft_seek_most", int64, [int64, int32]),
         ("ft_seek_make", int64, [pointer, int64, int32, pointer, int64, size, size, text]),
         ("ft_planes", int64, [pointer, int64, pointer, int64, text]),
+        ("ft_jpeg_to_baseline", int64, [pointer, int64, pointer, int64, text]),
         ("ft_simd", text, []),
     ):
         function = getattr(lib, name)
