@@ -1,6 +1,6 @@
-/* A JPEG of any kind that libjpeg reads -> a baseline JPEG of the same coefficients, so of the same pixels,
- * which our own decoder takes: a progressive file's scans each go over the whole image, and a crop needs
- * all of them. Markers stay (EXIF, colour profile); Huffman tables are made for the image.
+/* A JPEG of any kind that libjpeg reads -> a baseline JPEG of the same coefficients, so of the same
+ * pixels, which our own decoder takes: a progressive file's scans each go over the whole image, and a
+ * crop needs all of them. Markers stay (EXIF, colour profile); Huffman tables are made for the image.
  */
 #include "fasttail.h"
 

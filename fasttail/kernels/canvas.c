@@ -70,10 +70,10 @@ static int prepare(ft_canvas *canvas, int c)
     part->rows = ft_grow(&canvas->rows[c], (size_t)part->kept * canvas->stride * sizeof(int16_t));
     if (!part->tiles || !part->rows)
         return -1;
+    size_t filled = (size_t)(ft_ceil_div(part->right, 8) * 8 - part->first_column) * FT_TILE;
     for (int s = 0; s < plane->v; s++)
-        memset(part->tiles + (size_t)(s + 1) * part->tile_stride -
-                   (size_t)(part->across.taps + 8) * FT_TILE,
-               0, (size_t)(part->across.taps + 8) * FT_TILE * sizeof(int16_t));
+        memset(part->tiles + (size_t)s * part->tile_stride + filled, 0,
+               (part->tile_stride - filled) * sizeof(int16_t));
     return 0;
 }
 
@@ -167,23 +167,15 @@ static void extend(const ft_canvas *canvas, int c, int32_t mcu_row, int32_t stri
 
 /* Shared colours as large as brightness: GROUP columns from column x of a strip on. Of the tile there
  * are so many columns; at its edges its own samples stand for those that are not in it. */
-static void spread(int16_t *to, const int16_t *tile, const ft_plane *plane, int32_t x, int32_t half,
-                   int32_t columns)
+static void spread(const ft_pixels *pixels, int16_t *to, const int16_t *tile, const ft_plane *plane,
+                   int32_t x, int32_t half, int32_t columns)
 {
-    for (int32_t i = x; i < x + GROUP; i++) {
+    const int smooth = smooth_y(plane);
+    for (int32_t i = x; i < x + GROUP; i++, to += FT_TILE) {
         int32_t near = ft_least(i / plane->factor_x, columns - 1), next = near;
         if (smooth_x(plane))
             next = i & 1 ? ft_least(near + 1, columns - 1) : ft_most(near - 1, 0);
-        const int16_t *a = tile + near * FT_TILE, *b = tile + next * FT_TILE;
-        int32_t row[FT_TILE];
-        for (int r = 0; r < FT_TILE; r++)
-            row[r] = 3 * a[r] + b[r];
-        for (int r = 0; r < FT_TILE; r++, to++) {
-            int32_t at = plane->factor_y == 2 ? half + r / 2 : r, beside = at;
-            if (smooth_y(plane))
-                beside = r & 1 ? ft_least(at + 1, FT_TILE - 1) : ft_most(at - 1, 0);
-            *to = (int16_t)((3 * row[at] + row[beside] + 8) >> 4);
-        }
+        pixels->spread(to, tile + near * FT_TILE, tile + next * FT_TILE, half, plane->factor_y, smooth);
     }
 }
 
@@ -236,8 +228,8 @@ static int bring_back(ft_canvas *canvas, int32_t strip)
             memset(change_cr, 0, part->tile_stride * sizeof(int16_t));
             changed = 1;
         }
-        spread(b, cb, shared, x, half, columns);
-        spread(d, cr, shared, x, half, columns);
+        spread(pixels, b, cb, shared, x, half, columns);
+        spread(pixels, d, cr, shared, x, half, columns);
         pixels->bring_back(y + x * FT_TILE, b, d, change_cb + x * FT_TILE, change_cr + x * FT_TILE,
                            GROUP);
     }
@@ -288,8 +280,12 @@ static void go_down(const ft_canvas *canvas, int c, int16_t *line, const int16_t
     const int16_t **taken = (const int16_t **)canvas->taken.at;
     int32_t first = part->down.first[canvas->next], last = part->bottom - 1 - part->first_row,
             taps = part->down.taps;
-    for (int32_t k = 0; k < taps; k++)
-        taken[k] = rows + (size_t)(ft_least(first + k, last) % part->kept) * canvas->stride;
+    int32_t at = ft_least(first, last) % part->kept;
+    for (int32_t k = 0; k < taps; k++) {
+        taken[k] = rows + (size_t)at * canvas->stride;
+        if (first + k < last)
+            at = at + 1 < part->kept ? at + 1 : 0;
+    }
     canvas->pixels->down(line, taken, part->down.weights + (size_t)canvas->next * (size_t)taps, taps,
                          (int32_t)canvas->stride);
 }

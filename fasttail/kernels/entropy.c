@@ -50,42 +50,37 @@ INLINE void take(ft_bits *in, uint32_t entry)
     in->count -= entry;
 }
 
-/* A symbol that does not fit into a look-up: takes its bits, and returns an entry that takes none. */
-static __attribute__((noinline)) uint32_t long_symbol(ft_bits *in, const ft_codes *codes,
-                                                      uint32_t entry, int is_dc)
+/* The entry of a code that does not fit into a look-up, as those are whose value does not. */
+static __attribute__((noinline)) uint32_t long_code(const ft_codes *codes, uint64_t bits, int is_dc)
 {
-    refill(in);
-    uint32_t length = FT_LENGTH(entry), size = entry >> 16 & 255u, advance = entry >> 24;
-    if (!entry) {
-        for (length = FT_CODE_BITS + 1; length <= 16; length++)
-            if ((int32_t)(in->bits >> (64 - length)) <= codes->largest[length])
-                break;
-        if (length > 16)
-            return FT_NO_CODE << 8;
-        int32_t code = (int32_t)(in->bits >> (64 - length));
-        uint32_t symbol = codes->key[16 + ((code + codes->shift[length]) & 255)];
-        size = is_dc ? symbol : symbol & 15;
-        advance = is_dc ? 1 : size || symbol == 0xF0 ? (symbol >> 4) + 1 : FT_END_OF_BLOCK;
+    for (int length = FT_CODE_BITS + 1; length <= 16; length++) {
+        int32_t code = (int32_t)(bits >> (64 - length));
+        if (code <= codes->largest[length]) {
+            uint32_t symbol = codes->key[16 + ((code + codes->shift[length]) & 255)];
+            uint32_t size = is_dc ? symbol : symbol & 15, run = is_dc ? 0 : symbol >> 4;
+            uint32_t advance = is_dc || size || run == 15 ? run + 1 : FT_END_OF_BLOCK;
+            return (uint32_t)length | size << 16 | advance << 24;
+        }
     }
-    take(in, length);
-    int32_t value = 0;
-    if (size) {
-        value = (int32_t)(in->bits >> (64 - size));
-        if (value < 1 << (size - 1))
-            value += 1 - (1 << size);
-        take(in, size);
-    }
-    refill(in);
-    return advance << 8 | (uint32_t)value << 16;
+    return FT_NO_CODE << 24;
 }
 
+/* Takes a symbol; of its entry there is left how far to go, and the value. */
 INLINE uint32_t symbol(ft_bits *in, const ft_codes *codes, int is_dc)
 {
     uint32_t entry = codes->entry[in->bits >> SHIFT];
     if (SELDOM(!FT_ADVANCE(entry))) {
-        ft_bits copy = *in; /* whose address may be taken: *in stays in registers */
-        entry = long_symbol(&copy, codes, entry, is_dc);
-        *in = copy;
+        refill(in);
+        if (SELDOM(!entry))
+            entry = long_code(codes, in->bits, is_dc);
+        take(in, FT_LENGTH(entry));
+        /* A value that begins with 0 is negative, and counts from the lowest of its size. */
+        uint32_t size = entry >> 16 & 255u;
+        int32_t value = (int32_t)(in->bits >> 1 >> (63 - size));
+        value += size && (int64_t)in->bits >= 0 ? 1 - (1 << size) : 0;
+        take(in, size);
+        refill(in);
+        return entry >> 24 << 8 | (uint32_t)value << 16;
     }
     take(in, entry);
     return entry;
@@ -214,49 +209,39 @@ INLINE int within(const ft_bits *in, const uint8_t *data_end) { return in->at <=
 
 /* --- walking -------------------------------------------------------------------------------- */
 
-/* A code of more bits than a look-up has, as an entry of `pair`; 0 if it is none. */
-static uint32_t long_pair(const ft_codes *codes, uint64_t bits)
+/* Whether a block ends at this place as it should: full, or by its end after fewer coefficients. */
+INLINE int ends_well(uint32_t place)
 {
-    for (int length = FT_CODE_BITS + 1; length <= 16; length++) {
-        int32_t code = (int32_t)(bits >> (64 - length));
-        if (code <= codes->largest[length]) {
-            uint32_t s = codes->key[16 + ((code + codes->shift[length]) & 255)];
-            uint32_t ends = (s & 15) == 0 && s != 0xF0;
-            return ends ? FT_PAIR_END | (uint32_t)length
-                        : ((s >> 4) + 1) << 5 | ((uint32_t)length + (s & 15));
-        }
-    }
-    return 0;
+    return place == FT_BLOCK - 1 || place - FT_END_OF_BLOCK < FT_BLOCK - 1;
 }
 
 INLINE int walk_block(ft_bits *in, const ft_codes *dc, const ft_codes *ac, int32_t *predictor)
 {
     refill(in);
-    uint32_t entry = symbol(in, dc, 1);
+    uint32_t entry = symbol(in, dc, 1), place = 0;
     if (SELDOM(FT_ADVANCE(entry) == FT_NO_CODE))
         return 0;
     *predictor += FT_VALUE(entry);
-    for (uint32_t k = 1; k < FT_BLOCK;) {
+    for (;;) {
         refill(in);
-        uint32_t e = ac->pair[in->bits >> SHIFT];
-        if (SELDOM(!e) && !(e = long_pair(ac, in->bits)))
-            return 0;
-        uint32_t to = k + FT_PAIR_ADVANCE(e);
-        if (SELDOM(to > FT_BLOCK - 1) && !(to == FT_BLOCK && !(e & FT_PAIR_END))) {
-            /* Two symbols may be one too many: the second would belong to the next block. */
-            uint32_t first = ac->entry[in->bits >> SHIFT],
-                     advance = FT_ADVANCE(first) ? FT_ADVANCE(first) : first >> 24;
-            if (first && advance != FT_END_OF_BLOCK)
-                e = advance << 5 | (FT_LENGTH(first) + (FT_ADVANCE(first) ? 0 : first >> 16 & 255u));
-            if (k + FT_PAIR_ADVANCE(e) > FT_BLOCK)
-                return 0;
+        for (int i = 0; i < 5; i++) {
+            uint64_t bits = in->bits;
+            uint32_t several = ac->several[bits >> SHIFT];
+            take(in, several & 63);
+            place += several >> 6;
+            if (several && place < FT_BLOCK - 1)
+                continue;
+            if (several && ends_well(place))
+                return 1;
+            /* The first symbol does not fit, or the last ones are of the next block: one alone. */
+            in->bits = bits;
+            in->count += several & 63;
+            place -= several >> 6;
+            place += FT_ADVANCE(symbol(in, ac, 0));
+            if (place >= FT_BLOCK - 1)
+                return ends_well(place);
         }
-        take(in, e & FT_PAIR_LENGTH);
-        if (e & FT_PAIR_END)
-            return 1;
-        k += FT_PAIR_ADVANCE(e);
     }
-    return 1;
 }
 
 static int walk_stretch(ft_cursor *cursor, int64_t mcus)
@@ -277,7 +262,7 @@ static int walk_stretch(ft_cursor *cursor, int64_t mcus)
 int ft_walk(ft_cursor *cursor, int64_t mcus)
 {
     for (int32_t b = 0; b < cursor->blocks; b++)
-        ft_codes_pairs((ft_codes *)cursor->slots[b].ac);
+        ft_codes_several((ft_codes *)cursor->slots[b].ac);
     while (mcus > 0) {
         int64_t some = stretch(cursor, mcus);
         if (!some || !walk_stretch(cursor, some))
@@ -365,7 +350,7 @@ INLINE void finish(chain *c)
 {
     while (!done(c) || next_block(c)) {
         refill(&c->in);
-        for (int i = 0; i < 4 && !done(c); i++)
+        for (int i = 0; i < 5 && !done(c); i++)
             step(c);
     }
 }
@@ -391,8 +376,8 @@ static int blocks_stretch_two(ft_cursor *cursor_a, ft_cursor *cursor_b, int64_t 
     for (;;) {
         refill(&a.in);
         refill(&b.in);
-        /* 4 look-ups take at most 48 bits of 56. */
-        for (int i = 0; i < 4; i++) {
+        /* Five look-ups take at most 55 bits of 56. */
+        for (int i = 0; i < 5; i++) {
             step(&a);
             step(&b);
             if (done(&a) && !next_block(&a)) {

@@ -21,8 +21,9 @@ int64_t ft_seek_make(const uint8_t *src, int64_t size, int32_t spacing, uint64_t
 int64_t ft_planes(const uint8_t *src, int64_t size, uint8_t *out, int64_t capacity,
                   char message[FT_MESSAGE]);
 
-#define MOST_PIXELS 300000 /* of a file that is decoded: the hunt is for faults, not for large images \
-                            */
+#define MOST_PIXELS                                                                   \
+    300000 /* of a file that is decoded: the hunt is for faults, not for large images \
+            */
 
 static uint64_t state;
 
@@ -40,8 +41,12 @@ static uint8_t *make(ft_decoder *decoder, ft_item item, char message[FT_MESSAGE]
     item.out = malloc(3 * (size_t)item.out_h * (size_t)item.out_w);
     if (!item.out)
         abort();
-    if (!ft_decode(decoder, &item, message))
+    if (!ft_decode(decoder, &item, message)) {
+        /* Under valgrind, a pixel that comes from memory nobody wrote to shows here. */
+        if (ft_crc32(item.out, 3LL * item.out_h * item.out_w) == 1)
+            fputs("", stderr);
         return item.out;
+    }
     free(item.out);
     return NULL;
 }
@@ -65,9 +70,9 @@ static void compare(ft_decoder *decoder, const ft_item *one, const ft_item *othe
     free(b);
 }
 
-/* Ours and libjpeg's, of a good file, at full size: rounded differently, no more. What mutations make of
- * colours is beside the point: black and white are left out, which are what brightness beyond all bounds
- * becomes (libjpeg's vectors let some of it come round), and images that have little else. */
+/* Ours and libjpeg's, of a good file, at full size: rounded differently, no more. What mutations make
+ * of colours is beside the point: black and white are left out, which are what brightness beyond all
+ * bounds becomes (libjpeg's vectors let some of it come round), and images that have little else. */
 static void near(ft_decoder *decoder, const ft_item *item)
 {
     char message[FT_MESSAGE] = "";
@@ -161,6 +166,9 @@ static void through_boxes(ft_decoder *decoder, const uint8_t *src, int64_t size,
             other.mode = FT_PLANES;
             compare(decoder, &item, &other, "from planes");
         }
+        other = item;
+        other.mode = FT_LIBJPEG;
+        free(make(decoder, other, message));
         other = item; /* a JPEG, or a mutation of one, as if it were planes */
         other.mode = FT_PLANES;
         free(make(decoder, other, message));

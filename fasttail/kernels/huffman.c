@@ -41,7 +41,7 @@ int ft_codes_make(ft_codes *codes, const uint8_t *key, int32_t bytes, int is_dc)
     memset(codes->key, 0, sizeof codes->key);
     memcpy(codes->key, key, (size_t)bytes);
     codes->key_bytes = 0;
-    codes->has_pairs = 0;
+    codes->has_several = 0;
     const uint8_t *symbols = codes->key + 16;
     int32_t code = 0, place = 0;
     for (int length = 1; length <= 16; length++, code <<= 1) {
@@ -62,29 +62,18 @@ int ft_codes_make(ft_codes *codes, const uint8_t *key, int32_t bytes, int is_dc)
     return 1;
 }
 
-/* A symbol as an entry of `pair`, or 0. */
-static uint32_t single(const ft_codes *codes, uint32_t bits)
+void ft_codes_several(ft_codes *codes)
 {
-    uint32_t e = codes->entry[bits & ((1 << BITS) - 1)];
-    uint32_t advance = FT_ADVANCE(e) ? FT_ADVANCE(e) : e >> 24;
-    if (!e)
-        return 0;
-    uint32_t length = FT_LENGTH(e) + (FT_ADVANCE(e) ? 0 : e >> 16 & 255u);
-    return advance == FT_END_OF_BLOCK ? FT_PAIR_END | length : advance << 5 | length;
-}
-
-void ft_codes_pairs(ft_codes *codes)
-{
-    if (codes->has_pairs)
+    if (codes->has_several)
         return;
     for (uint32_t bits = 0; bits < 1 << BITS; bits++) {
-        uint32_t first = single(codes, bits), length = first & FT_PAIR_LENGTH;
-        codes->pair[bits] = (uint16_t)first;
-        if (!first || first & FT_PAIR_END || length >= BITS)
-            continue;
-        uint32_t second = single(codes, bits << length);
-        if (second && length + (second & FT_PAIR_LENGTH) <= BITS)
-            codes->pair[bits] = (uint16_t)(first + second);
+        uint32_t length = 0, advance = 0, e = codes->entry[bits];
+        while (FT_ADVANCE(e) && length + FT_LENGTH(e) <= BITS && advance < FT_END_OF_BLOCK) {
+            length += FT_LENGTH(e);
+            advance += FT_ADVANCE(e);
+            e = codes->entry[bits << length & ((1 << BITS) - 1)];
+        }
+        codes->several[bits] = (uint16_t)(advance << 6 | length);
     }
-    codes->has_pairs = 1;
+    codes->has_several = 1;
 }

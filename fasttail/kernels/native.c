@@ -135,8 +135,8 @@ static ft_outcome go_through(ft_native *native, const ft_jpeg *jpeg)
 static int open_at(ft_cursor *cursor, ft_scratch *scratch, ft_native *native, const ft_jpeg *jpeg,
                    const ft_seek *seek, int32_t row, const strip *to)
 {
-    int64_t point = (int64_t)row * seek->a_row + to->first / seek->mcus;
-    int64_t after = (int64_t)row * seek->a_row + ft_ceil_div(to->first + to->mcus, seek->mcus);
+    int64_t point = ft_seek_before(seek, row, to->first);
+    int64_t after = ft_seek_from(seek, row, to->first + to->mcus);
     int64_t bit = ft_seek_bit(seek, point), bytes = jpeg->end - jpeg->scan;
     int64_t limit = after < seek->count ? ft_seek_bit(seek, after) / 8 + 1 : bytes;
     int32_t dc[FT_COMPONENTS];
@@ -146,14 +146,13 @@ static int open_at(ft_cursor *cursor, ft_scratch *scratch, ft_native *native, co
                           (int64_t)row * jpeg->layout.mcus_wide + to->first, jpeg->scan + limit);
 }
 
-/* Whether a cursor that stands where a stretch begins stands as the point says. */
+/* Whether a cursor that stands at a point stands as that says. */
 static int fits(ft_cursor *cursor, const ft_seek *seek)
 {
     const ft_layout *layout = &cursor->jpeg->layout;
-    int64_t column = cursor->mcu % layout->mcus_wide,
-            point = cursor->mcu / layout->mcus_wide * seek->a_row + column / seek->mcus;
-    int32_t dc[FT_COMPONENTS] = {0};
-    if (column % seek->mcus || point >= seek->count)
+    int32_t column = (int32_t)(cursor->mcu % layout->mcus_wide), dc[FT_COMPONENTS];
+    int64_t point = ft_seek_from(seek, (int32_t)(cursor->mcu / layout->mcus_wide), column);
+    if (point >= seek->count || column != ft_seek_column(seek, point))
         return 1;
     if (cursor->mcu == cursor->restart_at && !ft_cursor_restart(cursor))
         return 0;
@@ -168,7 +167,8 @@ static ft_outcome jump(ft_native *native, const ft_jpeg *jpeg, const ft_seek *se
     const ft_canvas *canvas = &native->canvas;
     ft_cursor upper, lower;
     strip to;
-    if (prepare(native, &jpeg->layout, &to, canvas->first_mcu / seek->mcus * seek->mcus))
+    if (prepare(native, &jpeg->layout, &to,
+                ft_seek_column(seek, ft_seek_before(seek, 0, canvas->first_mcu))))
         return FT_FAILED;
     for (int32_t row = canvas->first_mcu_row; row < canvas->last_mcu_row; row += 2) {
         int two = row + 1 < canvas->last_mcu_row;

@@ -49,6 +49,11 @@ typedef struct {
     int (*outside)(const int16_t *y, const int16_t *cb, const int16_t *cr, int32_t columns,
                    int32_t share_x, int32_t share_y);
 
+    /* 16 rows of a column that is shared, 3 of 4 parts `near` and one `next`. Where two rows share one,
+     * as well, it is those from row `half` on, `smooth` or not. */
+    void (*spread)(int16_t *to, const int16_t *near, const int16_t *next, int32_t half, int32_t share_y,
+                   int smooth);
+
     /* Brings those back that are: changes brightness, and adds to `to_cb` and `to_cr` what must be
      * added to colours. */
     void (*bring_back)(int16_t *y, const int16_t *cb, const int16_t *cr, int16_t *to_cb, int16_t *to_cr,

@@ -3,11 +3,11 @@
 
 #include <string.h>
 
-#define OP static __attribute__((unused))
+#define OP static inline __attribute__((always_inline))
 #define KIND static
 
 #include "simd_c.h"
 #include "idct_body.h"
 #include "resize_body.h"
 
-const ft_pixels ft_pixels_c = {"c", idct, samples, across, down, colour, outside, bring_back};
+const ft_pixels ft_pixels_c = {"c", idct, samples, across, down, colour, outside, spread, bring_back};

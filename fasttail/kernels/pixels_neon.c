@@ -3,6 +3,7 @@
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
+#include <string.h>
 
 #define OP static inline __attribute__((always_inline))
 #define KIND static
@@ -11,5 +12,6 @@
 #include "idct_body.h"
 #include "resize_body.h"
 
-const ft_pixels ft_pixels_neon = {"neon", idct, samples, across, down, colour, outside, bring_back};
+const ft_pixels ft_pixels_neon = {"neon", idct,    samples, across,    down,
+                                  colour, outside, spread,  bring_back};
 #endif

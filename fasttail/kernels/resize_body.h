@@ -152,18 +152,18 @@ OP int outside_shared(const int16_t *y, const int16_t *cb, const int16_t *cr, in
 {
     const V centre = v_all(128 * FT_LEVEL), high = v_all(127 * FT_LEVEL + FT_GAMUT),
             low = v_all(-128 * FT_LEVEL - FT_GAMUT);
-    V found = v_all(0);
+    V most = v_all(0), least = v_all(0);
     for (int32_t x = 0; x < columns; x++) {
         int32_t shared = x / share_x * FT_TILE;
         for (int32_t r = 0; r < FT_TILE; r += 8 * LANES) {
             V b = twice ? v_twice(cb + shared + r / 2) : v_load(cb + shared + r);
             V d = twice ? v_twice(cr + shared + r / 2) : v_load(cr + shared + r);
             rgb c = colours_of(v_sub(v_load(y + x * FT_TILE + r), centre), b, d);
-            V most = v_max(v_max(c.red, c.green), c.blue), least = v_min(v_min(c.red, c.green), c.blue);
-            found = v_or(found, v_or(v_greater(most, high), v_greater(low, least)));
+            most = v_max(most, v_max(v_max(c.red, c.green), c.blue));
+            least = v_min(least, v_min(v_min(c.red, c.green), c.blue));
         }
     }
-    return v_any(found);
+    return v_any(v_or(v_greater(most, high), v_greater(low, least)));
 }
 
 KIND int outside(const int16_t *y, const int16_t *cb, const int16_t *cr, int32_t columns,
@@ -173,6 +173,29 @@ KIND int outside(const int16_t *y, const int16_t *cb, const int16_t *cr, int32_t
         return outside_shared(y, cb, cr, columns, share_x, 1);
     return share_x == 1 ? outside_shared(y, cb, cr, columns, 1, 0)
                         : outside_shared(y, cb, cr, columns, share_x, 0);
+}
+
+KIND void spread(int16_t *to, const int16_t *near, const int16_t *next, int32_t half, int32_t share_y,
+                 int smooth)
+{
+    const V most = v_all(24576), rest = v_all(8192);
+    int16_t padded[FT_TILE + 2 + 8], *row = padded + 1;
+    for (int r = 0; r < FT_TILE; r += 8 * LANES)
+        v_store(row + r, v_add(v_mulr(v_load(near + r), most), v_mulr(v_load(next + r), rest)));
+    row[-1] = row[0];
+    memset(row + FT_TILE, 0, 9 * sizeof *row);
+    row[FT_TILE] = row[FT_TILE - 1];
+    for (int r = 0; r < FT_TILE; r += 8 * LANES) {
+        if (share_y == 1) {
+            v_store(to + r, v_load(row + r));
+            continue;
+        }
+        const int16_t *own = row + half + r / 2;
+        V here = v_twice(own), before = v_and(v_twice(own - 1), v_evens()),
+          after = v_and(v_twice(own + 1), v_odds());
+        V beside = smooth ? v_or(before, after) : here;
+        v_store(to + r, v_add(v_mulr(here, most), v_mulr(beside, rest)));
+    }
 }
 
 /* What must be added to a colour so that it is in RGB, if it is further away than FT_GAMUT. */

@@ -7,10 +7,26 @@
 #define VERSION 1ULL
 #define PLACE_BITS 28
 #define PREDICTOR_BITS 12
+#define BEGUN 4  /* eighths of a row that have points */
 #define TAIL 256 /* bytes of the file's end that the checksum covers */
 
 int ft_jpeg_decode(const uint8_t *src, int64_t size, uint8_t *out, int64_t capacity, int32_t *height,
                    int32_t *width, char message[FT_MESSAGE]);
+
+int64_t ft_seek_before(const ft_seek *seek, int32_t row, int32_t column)
+{
+    return (int64_t)row * seek->a_row + ft_least(column / seek->mcus, seek->a_row - 1);
+}
+
+int64_t ft_seek_from(const ft_seek *seek, int32_t row, int32_t column)
+{
+    return (int64_t)row * seek->a_row + ft_least(ft_ceil_div(column, seek->mcus), seek->a_row);
+}
+
+int32_t ft_seek_column(const ft_seek *seek, int64_t point)
+{
+    return (int32_t)(point % seek->a_row) * seek->mcus;
+}
 
 int64_t ft_seek_bit(const ft_seek *seek, int64_t point)
 {
@@ -34,10 +50,13 @@ uint64_t ft_seek_head(const ft_jpeg *jpeg, const uint8_t *src, const uint64_t *p
     return ft_crc32((const uint8_t *)parts, sizeof parts) | (uint64_t)mcus << 32 | VERSION << 48;
 }
 
+/* Points are where boxes begin: a random crop's left edge is seldom in the right half. */
+static int32_t begun(int32_t mcus_wide) { return ft_ceil_div(mcus_wide * BEGUN, 8); }
+
 static void stretches(ft_seek *seek, const ft_jpeg *jpeg, int32_t mcus)
 {
     seek->mcus = mcus;
-    seek->a_row = ft_ceil_div(jpeg->layout.mcus_wide, mcus);
+    seek->a_row = ft_ceil_div(begun(jpeg->layout.mcus_wide), mcus);
     seek->count = (int64_t)seek->a_row * jpeg->layout.mcus_high;
 }
 
@@ -53,12 +72,12 @@ int ft_seek_open(ft_seek *seek, const ft_jpeg *jpeg, const uint8_t *src, const u
            words[0] == ft_seek_head(jpeg, src, seek->points, seek->count, mcus);
 }
 
-/* A stretch is to take about `spacing` bytes, so that the index is a fixed share of the file, and is a
- * whole part of a row. */
+/* There is to be a point to about `spacing` bytes, so that the index is a fixed share of the file, and
+ * as many in every row. */
 static int32_t stretch_of(const ft_jpeg *jpeg, int32_t spacing)
 {
     int64_t a_row = (jpeg->end - jpeg->scan) / ((int64_t)spacing * jpeg->layout.mcus_high);
-    int32_t wide = jpeg->layout.mcus_wide;
+    int32_t wide = begun(jpeg->layout.mcus_wide);
     return ft_ceil_div(wide, a_row < 1 ? 1 : a_row > wide ? wide : (int32_t)a_row);
 }
 
@@ -82,12 +101,12 @@ static int walk(ft_cursor *cursor, const ft_jpeg *jpeg, const ft_seek *seek, uin
 {
     const int64_t mcus = (int64_t)jpeg->layout.mcus_wide * jpeg->layout.mcus_high;
     for (int64_t i = 0; i < seek->count; i++) {
-        int32_t column = (int32_t)(i % seek->a_row) * seek->mcus;
+        int32_t column = (int32_t)(i % seek->a_row) * seek->mcus, last = (i + 1) % seek->a_row == 0;
         if (cursor->mcu == cursor->restart_at && !ft_cursor_restart(cursor))
             return 0;
         if (points)
             *fits &= put(points + i, ft_cursor_place(cursor), cursor->dc);
-        if (!ft_walk(cursor, ft_least(seek->mcus, jpeg->layout.mcus_wide - column)))
+        if (!ft_walk(cursor, last ? jpeg->layout.mcus_wide - column : seek->mcus))
             return 0;
     }
     /* The end marker, right where the data ends. */

@@ -32,6 +32,14 @@ int ft_seek_open(ft_seek *seek, const ft_jpeg *jpeg, const uint8_t *src, const u
 uint64_t ft_seek_head(const ft_jpeg *jpeg, const uint8_t *src, const uint64_t *points, int64_t count,
                       int32_t mcus);
 
+/* The last point that is not behind a column of MCUs, and the first that is not before it: the next
+ * row's, if need be. */
+int64_t ft_seek_before(const ft_seek *seek, int32_t row, int32_t column);
+int64_t ft_seek_from(const ft_seek *seek, int32_t row, int32_t column);
+
+/* A point's column. */
+int32_t ft_seek_column(const ft_seek *seek, int64_t point);
+
 int64_t ft_seek_bit(const ft_seek *seek, int64_t point);
 void ft_seek_predictors(const ft_seek *seek, int64_t point, int32_t dc[FT_COMPONENTS]);
 

@@ -24,6 +24,8 @@ OP void v_store_lane1(int16_t *p, V a)
     _mm_storeu_si128((__m128i *)p, _mm256_extracti128_si256(a, 1));
 }
 OP V v_all(int16_t x) { return _mm256_set1_epi16(x); }
+OP V v_evens(void) { return _mm256_set1_epi32(0xFFFF); }
+OP V v_odds(void) { return _mm256_set1_epi32((int32_t)0xFFFF0000); }
 OP V v_every_lane(const int16_t *p)
 {
     return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)p));

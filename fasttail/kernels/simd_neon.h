@@ -15,6 +15,8 @@ OP V v_twice(const int16_t *p)
 }
 OP void v_store(int16_t *p, V a) { vst1q_s16(p, a); }
 OP V v_all(int16_t x) { return vdupq_n_s16(x); }
+OP V v_evens(void) { return vreinterpretq_s16_u32(vdupq_n_u32(0xFFFF)); }
+OP V v_odds(void) { return vreinterpretq_s16_u32(vdupq_n_u32(0xFFFF0000)); }
 OP V v_every_lane(const int16_t *p) { return vld1q_s16(p); }
 OP V v_add(V a, V b) { return vaddq_s16(a, b); }
 OP V v_sub(V a, V b) { return vsubq_s16(a, b); }

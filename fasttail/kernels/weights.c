@@ -12,19 +12,26 @@
 
 #include <string.h>
 
-static int32_t down(int64_t a, int64_t b) { return (int32_t)(a >= 0 ? a / b : -((-a + b - 1) / b)); }
-
-/* Gives image position x, whose weight is `weight`, to the samples that it is made of. */
-static void share(int64_t *shares, int32_t from, int32_t x, int64_t weight, const ft_axis_plan *plan)
+/* Weights of `count` image positions, from x on -> weights of samples, from `*first` on, four times as
+ * large. How many there are. */
+static int32_t fold(int64_t *samples, int32_t *first, const int64_t *positions, int32_t x,
+                    int32_t count, const ft_axis_plan *plan)
 {
-    int32_t sample = x / plan->factor;
-    if (!plan->smooth) {
-        shares[sample - from] += 4 * weight;
-        return;
+    int32_t from = ft_most(x / plan->factor - plan->smooth, 0);
+    int32_t to = ft_least((x + count - 1) / plan->factor + 1 + plan->smooth, plan->samples);
+    memset(samples, 0, (size_t)(to - from) * sizeof *samples);
+    *first = from;
+    for (int32_t k = 0; k < count; k++, x++) {
+        int32_t sample = plan->factor == 2 ? x >> 1 : x / plan->factor;
+        if (!plan->smooth) {
+            samples[sample - from] += 4 * positions[k];
+            continue;
+        }
+        int32_t next = x & 1 ? ft_least(sample + 1, plan->samples - 1) : ft_most(sample - 1, 0);
+        samples[sample - from] += 3 * positions[k];
+        samples[next - from] += positions[k];
     }
-    int32_t next = x & 1 ? ft_least(sample + 1, plan->samples - 1) : ft_most(sample - 1, 0);
-    shares[sample - from] += 3 * weight;
-    shares[next - from] += weight;
+    return to - from;
 }
 
 /* Whole numbers -> parts of 32768, which together make up `inside` of `sum`. */
@@ -43,39 +50,42 @@ static void quantize(int16_t *weights, const int64_t *shares, int32_t count, int
     weights[largest] = (int16_t)ft_least(weights[largest] + left, 32767);
 }
 
-/* Output position i: its samples' weights, and how many there are, from `first` on. */
-static int32_t position(int16_t *weights, int32_t *first, int64_t *shares, const ft_axis_plan *plan,
-                        int32_t i)
+/* Output position i: its samples' weights, and how many there are, from `first` on. `*low` is a
+ * position of the box that is not behind its first one, and becomes that. `shares` has room for two of
+ * all. */
+static int32_t position(int16_t *weights, int32_t *first, int64_t *shares, int32_t *low,
+                        const ft_axis_plan *plan, int32_t i)
 {
     /* In units of half a position of the output: the centre, and how far the triangle reaches. */
     int64_t out = plan->out, centre = (2LL * i + 1) * plan->box,
-            reach = 2LL * ft_most(plan->box, plan->out);
-    int32_t low = ft_most(down(centre - reach - out, 2 * out) + 1, 0);
-    int32_t high = ft_least(-down(-(centre + reach - out), 2 * out), plan->box);
-    /* Of the box's positions those that are in the image; the others are black and add nothing. */
-    int32_t low_inside = ft_most(low, -plan->start),
-            high_inside = ft_least(high, plan->image - plan->start);
-    *first = plan->least - plan->base;
-    if (low_inside >= high_inside)
-        return 0;
-    int32_t margin = plan->smooth;
-    int32_t from = ft_most((plan->start + low_inside) / plan->factor - margin, 0);
-    int32_t to =
-        ft_least((plan->start + high_inside - 1) / plan->factor + margin, plan->samples - 1) + 1;
-    memset(shares, 0, (size_t)(to - from) * sizeof *shares);
-    int64_t sum = 0, inside = 0;
-    for (int32_t k = low; k < high; k++) {
-        int64_t distance = (2LL * k + 1) * out - centre,
-                weight = reach - (distance < 0 ? -distance : distance);
+            reach = 2LL * ft_most(plan->box, plan->out), sum = 0, inside = 0;
+    while ((2LL * *low + 1) * out <= centre - reach)
+        ++*low;
+    int64_t distance = (2LL * *low + 1) * out - centre;
+    int32_t x = plan->start + *low, end = plan->start + plan->box, count = 0;
+    for (; x < end && distance < reach; x++, distance += 2 * out) {
+        int64_t weight = reach - (distance < 0 ? -distance : distance);
         sum += weight;
-        if (k >= low_inside && k < high_inside) {
+        /* The box's positions that are not in the image are black and add nothing. */
+        if (x >= 0 && x < plan->image) {
             inside += weight;
-            share(shares, from, plan->start + k, weight, plan);
+            shares[count++] = weight;
         }
     }
-    quantize(weights, shares, to - from, 4 * inside, 4 * sum);
-    *first = from - plan->base;
-    return to - from;
+    *first = plan->least - plan->base;
+    if (!count)
+        return 0;
+    x = ft_least(x, plan->image) - count;
+    if (plan->factor == 1) {
+        *first = x - plan->base;
+        quantize(weights, shares, count, inside, sum);
+        return count;
+    }
+    int64_t *samples = shares + count;
+    count = fold(samples, first, shares, x, count, plan);
+    *first -= plan->base;
+    quantize(weights, samples, count, 4 * inside, 4 * sum);
+    return count;
 }
 
 int ft_weights_make(ft_weights *made, ft_scratch *scratch, const ft_axis_plan *plan)
@@ -85,18 +95,19 @@ int ft_weights_make(ft_weights *made, ft_scratch *scratch, const ft_axis_plan *p
     int32_t padded = ft_ceil_div(plan->out, FT_COLUMNS) * FT_COLUMNS;
     size_t firsts = (size_t)padded * sizeof(int32_t),
            weights = (size_t)padded * (size_t)most * sizeof(int16_t);
-    char *memory = ft_grow(scratch, (size_t)most * sizeof(int64_t) + firsts + weights);
+    size_t shared = (size_t)(positions + most);
+    char *memory = ft_grow(scratch, shared * sizeof(int64_t) + firsts + weights);
     if (!memory)
         return -1;
     int64_t *shares = (int64_t *)memory;
-    made->first = (int32_t *)(shares + most);
+    made->first = (int32_t *)(shares + shared);
     made->weights = (int16_t *)((char *)made->first + firsts);
     made->taps = 1;
     memset(made->first, 0, firsts + weights);
-    for (int32_t i = 0; i < plan->out; i++) {
+    for (int32_t i = 0, low = 0; i < plan->out; i++) {
         int32_t at = plan->flip ? plan->out - 1 - i : i;
-        int32_t count =
-            position(made->weights + (size_t)at * (size_t)most, &made->first[at], shares, plan, i);
+        int32_t count = position(made->weights + (size_t)at * (size_t)most, &made->first[at], shares,
+                                 &low, plan, i);
         made->taps = ft_most(made->taps, count);
     }
     /* A loop that always has one length needs no guessing by the processor: the weights behind are 0.

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fasttail import kernels
 
-from .conftest import Cut, encode, every_kind, noisy
+from .conftest import Cut, encode, every_kind, noisy, resampled
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason=kernels.why_missing())
 
@@ -75,7 +75,7 @@ def _energy(images_BHWC: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("factor", [4.9, 6, 7.5, 9.7, 14, 19])
-@pytest.mark.parametrize("subsampling", [0, 2])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
 def test_scaled_decoding_shows_neither_in_brightness_nor_in_sharpness(
     cut: Cut, factor: float, subsampling: int
 ) -> None:
@@ -105,6 +105,17 @@ def test_scaled_decoding_shows_neither_in_brightness_nor_in_sharpness(
     assert np.abs(difference).mean() <= 0.5
     assert abs(difference.mean()) <= 0.1
     assert _energy(from_jpeg) / _energy(from_raw) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("factors", [0x41, 0x14])
+def test_where_four_positions_share_a_colour_decoding_is_never_scaled(
+    cut: Cut, factors: int
+) -> None:
+    # libjpeg-turbo would interpolate from memory that nothing was written to.
+    jpeg = resampled(encode(noisy(96, 96, seed=12), subsampling=2), factors, (96, 96))
+    pixels, box = kernels.jpeg_decode(jpeg), [(0, 0, 96, 96)]
+    from_jpeg = cut(jpeg, box, (8, 8), mode=kernels.LIBJPEG)
+    np.testing.assert_array_equal(from_jpeg, cut(pixels, box, (8, 8)))
 
 
 def test_outside_the_image_is_black_and_nothing_else_is(cut: Cut) -> None:
