@@ -21,9 +21,8 @@ int64_t ft_seek_make(const uint8_t *src, int64_t size, int32_t spacing, uint64_t
 int64_t ft_planes(const uint8_t *src, int64_t size, uint8_t *out, int64_t capacity,
                   char message[FT_MESSAGE]);
 
-#define MOST_PIXELS                                                                   \
-    300000 /* of a file that is decoded: the hunt is for faults, not for large images \
-            */
+/* Of a file that is decoded: the hunt is for faults, not for large images. */
+#define MOST_PIXELS 300000
 
 static uint64_t state;
 

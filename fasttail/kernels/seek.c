@@ -7,7 +7,6 @@
 #define VERSION 1ULL
 #define PLACE_BITS 28
 #define PREDICTOR_BITS 12
-#define BEGUN 4  /* eighths of a row that have points */
 #define TAIL 256 /* bytes of the file's end that the checksum covers */
 
 int ft_jpeg_decode(const uint8_t *src, int64_t size, uint8_t *out, int64_t capacity, int32_t *height,
@@ -50,13 +49,14 @@ uint64_t ft_seek_head(const ft_jpeg *jpeg, const uint8_t *src, const uint64_t *p
     return ft_crc32((const uint8_t *)parts, sizeof parts) | (uint64_t)mcus << 32 | VERSION << 48;
 }
 
-/* Points are where boxes begin: a random crop's left edge is seldom in the right half. */
-static int32_t begun(int32_t mcus_wide) { return ft_ceil_div(mcus_wide * BEGUN, 8); }
+/* The MCUs of a row that have points: its left half, where boxes begin. A random crop's left edge is
+ * seldom further to the right, and decoding goes on to the crop's right edge without a point. */
+static int32_t pointed(int32_t mcus_wide) { return ft_ceil_div(mcus_wide, 2); }
 
 static void stretches(ft_seek *seek, const ft_jpeg *jpeg, int32_t mcus)
 {
     seek->mcus = mcus;
-    seek->a_row = ft_ceil_div(begun(jpeg->layout.mcus_wide), mcus);
+    seek->a_row = ft_ceil_div(pointed(jpeg->layout.mcus_wide), mcus);
     seek->count = (int64_t)seek->a_row * jpeg->layout.mcus_high;
 }
 
@@ -77,7 +77,7 @@ int ft_seek_open(ft_seek *seek, const ft_jpeg *jpeg, const uint8_t *src, const u
 static int32_t stretch_of(const ft_jpeg *jpeg, int32_t spacing)
 {
     int64_t a_row = (jpeg->end - jpeg->scan) / ((int64_t)spacing * jpeg->layout.mcus_high);
-    int32_t wide = begun(jpeg->layout.mcus_wide);
+    int32_t wide = pointed(jpeg->layout.mcus_wide);
     return ft_ceil_div(wide, a_row < 1 ? 1 : a_row > wide ? wide : (int32_t)a_row);
 }
 

@@ -7,9 +7,10 @@
  *     word 0       bits 0..31 checksum; 32..47 MCUs to a stretch; 48..63 version
  *     word 1 + i   bits 0..27 bit of the scan; 28..39, 40..51, 52..63 predictors, signed
  *
- * Points stand in the order of the scan; every row of MCUs begins a stretch, and its last one may be
- * short. The checksum is of the points, the file's length and its last bytes: points that are damaged,
- * or another file's, are never followed. Files with a scan of 32 MiB or more, or predictors of more
+ * Points stand in the order of the scan, as many in every row of MCUs: the first at its beginning, all
+ * in its left half, where random crops begin; a row's last stretch goes to its end. The checksum is of
+ * the points, the file's length and its last bytes: points that are damaged, or another file's, are
+ * never followed. Files with a scan of 32 MiB or more, or predictors of more
  * than 12 bits, which no encoder makes from 8 bits a sample, have no index.
  */
 #ifndef FASTTAIL_SEEK_H
