@@ -2,9 +2,9 @@
 
     python tools/_loaders.py NAME WORK      reads "epoch" lines, answers with JSON lines
 
-`WORK` holds what `bench_loaders.py` laid out: `setup.json`, the JPEG files, one file of JPEGs and
-raw pixels for fasttail's engines, and .beton files for FFCV. All contenders use the same number of
-threads or workers, and make uint8 batches by RandomResizedCrop(224) and a random flip.
+`WORK` holds what `_layout.py` laid out. All contenders use the same number of threads or workers,
+and make uint8 batches by RandomResizedCrop(224) and a random flip (TurboLoader float32: it has no
+other).
 """
 
 import json
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import _peers
+import _peers_more
 import numpy as np
 
 OUT = 224
@@ -53,38 +54,64 @@ class Setup:
             threads=self.threads,
             device=self.device,
             weights_N=weights_N,
+            work=self.work,
         )
 
 
-class Repeated:
-    """The samples as fasttail's engines read them."""
+class Kept:
+    """The samples that are kept decoded, as `fasttail.engines.source.Decoded` has them."""
 
     def __init__(self, setup: Setup) -> None:
-        table = np.load(setup.work / "table.npy")  # [2, files, (offset, size, height, width, crc)]
-        picked = table[setup.raw_N, setup.image_N]
-        self.offsets_N, self.sizes_N = picked[:, 0], picked[:, 1]
-        self.heights_N, self.widths_N = picked[:, 2].astype(np.int32), picked[:, 3].astype(np.int32)
-        self.crc32_N = picked[:, 4].astype(np.uint32)
-        self.modes_N = setup.raw_N
-        self.parts_N = np.zeros(len(picked), np.int32)
+        table = np.load(setup.work / "planes.npy")  # [files, (offset, size, crc)]
+        size_N = table[setup.image_N, 1]
+        self.ids_K = np.flatnonzero((setup.raw_N == 1) & (size_N > 0))
+        picked = table[setup.image_N[self.ids_K]]
+        self.offsets_K, self.sizes_K = picked[:, 0], picked[:, 1]
+        self.crc32_K = picked[:, 2].astype(np.uint32)
+        self.planes = np.memmap(setup.work / "planes.bin", np.uint8, "r").view(np.ndarray)
+
+
+class Repeated:
+    """The shards' samples, each as often as the scenario has it: a split of any length."""
+
+    def __init__(self, setup: Setup) -> None:
+        from fasttail import shards
+
+        split: Any = shards.open(setup.work / "shards").split("train")
+        files_N = setup.image_N
+        self.offsets_N, self.sizes_N = split.offsets_N[files_N], split.sizes_N[files_N]
+        self.heights_N, self.widths_N = split.heights_N[files_N], split.widths_N[files_N]
+        self.modes_N, self.parts_N = split.modes_N[files_N], split.parts_N[files_N]
+        self.crc32_N = split.crc32_N[files_N]
         self.labels_N = setup.labels_N
         self.indptr_C1 = np.concatenate([[0], np.cumsum(setup.counts_C)])
-        self.samples_N = np.arange(len(picked))
+        self.samples_N = np.arange(len(files_N))
         self.class_names = tuple(map(str, range(len(setup.counts_C))))
-        self.part_paths = (setup.work / "part.bin",)
-        self._part = np.memmap(self.part_paths[0], np.uint8, "r")
+        self.part_paths, self.part_bytes = split.part_paths, split.part_bytes
+        self.seek = _repeated(getattr(split, "seek", None), files_N)
+        self.cache = Kept(setup) if setup.raw_N.any() else None
 
     def __len__(self) -> int:
         return len(self.labels_N)
 
-    def part_bytes(self, part: int) -> np.ndarray:
-        return self._part
-
     def bytes(self, i: int) -> np.ndarray:
-        return self._part[self.offsets_N[i] : self.offsets_N[i] + self.sizes_N[i]]
+        start = self.offsets_N[i]
+        return self.part_bytes(int(self.parts_N[i]))[start : start + self.sizes_N[i]]
 
     def where(self, i: int) -> str:
         return f"sample {i}"
+
+
+def _repeated(
+    seek: tuple[np.ndarray, np.ndarray] | None, files_N: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The seek index of the samples, from that of the files."""
+    if seek is None:
+        return None
+    words, starts = seek
+    own = [words[starts[k] : starts[k + 1]] for k in range(len(starts) - 1)]
+    lengths_N = np.diff(starts)[files_N]
+    return np.concatenate([own[k] for k in files_N]), np.concatenate([[0], np.cumsum(lengths_N)])
 
 
 class FirstSteps:
@@ -121,12 +148,15 @@ def fasttail_engine(name: str) -> Callable[[Setup], _peers.Epoch]:
 
 
 def limit(setup: Setup) -> _peers.Epoch:
-    """Region decode alone: each region goes as it is into memory of its own size."""
+    """libjpeg-turbo's region decode alone: what any loader that asks it for a crop must spend.
+
+    Each region goes as it is into memory of its own size.
+    """
     from fasttail import kernels
 
     split = Repeated(setup)
     pool = kernels.Pool(setup.threads)
-    start = split.part_bytes(0).ctypes.data
+    starts_P = [split.part_bytes(p).ctypes.data for p in range(len(split.part_paths))]
     memory = np.empty(4096 * 4096 * 3, np.uint8)
 
     def epoch(number: int) -> Iterator[Any]:
@@ -141,8 +171,8 @@ def limit(setup: Setup) -> _peers.Epoch:
                 out = memory[at : at + size].reshape(1, box[2], box[3], 3)
                 at += size
                 item = np.zeros(1, kernels.ITEM)
-                item["src"] = start + int(split.offsets_N[i])
-                item["size"], item["mode"] = split.sizes_N[i], split.modes_N[i]
+                item["src"] = starts_P[split.parts_N[i]] + int(split.offsets_N[i])
+                item["size"], item["mode"] = split.sizes_N[i], kernels.LIBJPEG
                 item["height"], item["width"] = split.heights_N[i], split.widths_N[i]
                 item["box"] = box
                 tickets.append(pool.submit(item, out))
@@ -171,12 +201,15 @@ CONTENDERS: dict[str, Callable[[Setup], _peers.Epoch]] = {
     "fasttail ffcv": fasttail_engine("ffcv"),
     "fasttail dali": fasttail_engine("dali"),
     "fasttail reference": fasttail_engine("reference"),
-    "region decode alone": limit,
+    "libjpeg-turbo's region decode alone": limit,
     "PIL + torchvision + DataLoader": peer(_peers.pil),
     "torchvision decode + v2 + DataLoader": peer(_peers.torchvision),
-    "stock FFCV, same bytes": stock_ffcv("same.beton"),
+    "stock FFCV, same bytes": stock_ffcv("stock.beton"),
     "stock FFCV, own writer q90": stock_ffcv("q90.beton"),
     "plain DALI, readers.file": peer(_peers.plain_dali),
+    "SPDL": peer(_peers_more.spdl),
+    "TurboLoader": peer(_peers_more.turboloader),
+    "LitData": peer(_peers_more.litdata),
 }
 
 

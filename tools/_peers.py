@@ -30,6 +30,7 @@ class Job:
     threads: int
     device: str
     weights_N: np.ndarray | None = None
+    work: Path = Path()  # for files of a peer's own
 
 
 class _Files:

@@ -2,13 +2,16 @@
 
     python tools/bench_loaders.py --images DIR [--counts places-lt | FILE] [--json FILE]
 
-Three scenarios, all RandomResizedCrop(224) + flip to uint8 batches, page cache warm, in turn for
+Four scenarios, all RandomResizedCrop(224) + flip to uint8 batches, page cache warm, in turn for
 `--rounds` rounds, each contender in its own process with as many threads or workers:
 
-    plain   every image equally often (instance-balanced)
-    tail    class-balanced draws of a long tail (`--counts`: images per class, a JSON list), the 10%
-            of images in the smallest classes stored raw by fasttail; stock FFCV gets the same order
-    large   the images enlarged to 1,600 px on the long side (JPEG, quality 90)
+    plain        every image equally often (instance-balanced)
+    tail         class-balanced draws of a long tail (`--counts`: images per class, a JSON list),
+                 the 10% of images in the smallest classes kept decoded by fasttail; stock FFCV gets
+                 the same order
+    large        the images enlarged to 1,600 px on the long side (JPEG, quality 90)
+    progressive  the images encoded again progressively: converted by fasttail, read as they are by
+                 the others
 
 The first epoch of each contender does not count (it compiles, checks checksums, fills caches). The
 table shows medians and the spread (half of the interquartile range) of images per second, CPU
@@ -26,105 +29,38 @@ import subprocess
 import sys
 import tempfile
 import time
-import zlib
-from io import BytesIO
 from pathlib import Path
 from statistics import median, quantiles
 
-import numpy as np
+import _layout
 
 HERE = Path(__file__).parent
+# What must be reached, and whether more is better.
 TARGETS = {
-    "ffcv_vs_stock_ffcv": (1.8, True),
-    "ffcv_vs_pil": (2.5, True),
-    "ffcv_vs_limit": (0.8, True),
-    "tail_vs_stock_ffcv": (2.8, True),
-    "tail_vs_pil": (4.2, True),
-    "large_vs_stock_ffcv": (3.0, True),
+    "ffcv_vs_limit": (2.6, True),
+    "ffcv_vs_stock_ffcv": (5.0, True),
+    "ffcv_vs_pil": (6.0, True),
+    "tail_vs_stock_ffcv": (7.0, True),
+    "tail_vs_pil": (8.0, True),
+    "large_vs_stock_ffcv": (6.0, True),
+    "progressive_vs_stock_ffcv": (8.0, True),
+    "turboloader_ratio": (4.0, True),
     "dali_vs_plain_dali": (0.95, True),
     "first_batch_s": (1.0, False),
 }
-OURS, LIMIT, PIL = "fasttail ffcv", "region decode alone", "PIL + torchvision + DataLoader"
-STOCK, TV = "stock FFCV, same bytes", "torchvision decode + v2 + DataLoader"
+OURS, LIMIT = "fasttail ffcv", "libjpeg-turbo's region decode alone"
+PIL, STOCK, TURBO = "PIL + torchvision + DataLoader", "stock FFCV, same bytes", "TurboLoader"
 SCENARIOS = {
     "plain": [
-        OURS, "fasttail dali", "fasttail reference", LIMIT, PIL, TV, STOCK,
-        "stock FFCV, own writer q90", "plain DALI, readers.file",
+        OURS, "fasttail dali", "fasttail reference", LIMIT, PIL,
+        "torchvision decode + v2 + DataLoader", STOCK, "stock FFCV, own writer q90",
+        "plain DALI, readers.file", "SPDL", TURBO, "LitData",
     ],
     "tail": [OURS, PIL, STOCK],
     "large": [OURS, LIMIT, PIL, STOCK],
+    "progressive": [OURS, PIL, STOCK],
 }  # fmt: skip
-LARGE_SIDE, LARGE_FILES, RAW_SHARE = 1600, 120, 0.1
-
-
-def lay_out(work: Path, contents: list[bytes], made: dict, *, q90: bool) -> None:
-    """Files, the part file with its table, and the .beton files of one scenario."""
-    from fasttail.config import ConvertConfig
-    from fasttail.datasets.base import FileImages, Index, SplitIndex
-    from fasttail.shards.convert import convert
-
-    folder = work / "files"
-    folder.mkdir(parents=True)
-    table = np.zeros((2, len(contents), 5), np.int64)
-    with (work / "part.bin").open("wb") as part:
-        for k, content in enumerate(contents):
-            (folder / f"{k:05d}.jpg").write_bytes(content)
-            pixels = decode(content)
-            raws = [content, pixels.tobytes()] if any(made["raw"]) else [content]
-            for mode, stored in enumerate(raws):
-                where = part.tell(), len(stored), *pixels.shape[:2], zlib.crc32(stored)
-                table[mode, k] = where
-                part.write(stored)
-    np.save(work / "table.npy", table)
-    names = sorted(path.name for path in folder.iterdir())
-    images = SplitIndex(FileImages(folder, names), np.arange(len(names)) % 2)
-    third = (0.5, 0.5, 0.5)
-    index = Index("bench", ("a", "b"), {"train": images}, third, third)
-    convert(index, work / "shards", ConvertConfig(jobs=2))
-    (work / "same.beton").symlink_to(work / "shards" / "train-00000.beton")
-    if q90 and importlib.util.find_spec("ffcv"):
-        subprocess.run([sys.executable, __file__, "--write-q90", str(work)], check=True)
-    made["files"] = [str(folder / name) for name in names]
-    (work / "setup.json").write_text(json.dumps(made))
-
-
-def decode(content: bytes) -> np.ndarray:
-    """Pixels of a JPEG file: the kernel's, which are what fasttail stores; without it Pillow's."""
-    from PIL import Image
-
-    from fasttail import kernels
-
-    if kernels.available():
-        return kernels.jpeg_decode(content)
-    return np.array(Image.open(BytesIO(content)).convert("RGB"))
-
-
-class _Pictures:
-    """The files as FFCV's writer wants them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.paths = sorted(folder.iterdir())
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int]:
-        from PIL import Image
-
-        return np.array(Image.open(self.paths[i]).convert("RGB")), i % 2
-
-
-def write_q90(work: Path) -> None:
-    from ffcv.fields import IntField, RGBImageField
-    from ffcv.writer import DatasetWriter
-
-    fields = {
-        "image": RGBImageField(write_mode="jpg", jpeg_quality=90),
-        "label": IntField(),
-    }
-    DatasetWriter(str(work / "q90.beton"), fields, num_workers=2).from_indexed_dataset(
-        _Pictures(work / "files")
-    )
+LARGE_FILES = 120
 
 
 class Contender:
@@ -195,16 +131,21 @@ def measure(names: list[str], work: Path, images: int, rounds: int) -> dict[str,
             "cpu_s_per_1000": median(f["cpu_s"] for f in one.rounds) / images * 1000,
             "peak_mib": one.rounds[-1]["peak_mib"],
             "rates": rates,
+            "cpu_s": [figures["cpu_s"] for figures in one.rounds],
         }
     return result
 
 
-def ratio(result: dict[str, dict], ours: str, peer: str) -> float | None:
-    """The median over the rounds of ours / peer: both ran one after the other."""
-    if ours not in result or peer not in result:
+def ratio(
+    result: dict[str, dict], one: str, other: str, of: str = "rates"
+) -> tuple[float, float] | None:
+    """The median over the rounds of one / other, which ran one after the other, and the spread
+    (half of the interquartile range)."""
+    if one not in result or other not in result:
         return None
-    pairs = zip(result[ours]["rates"], result[peer]["rates"], strict=True)
-    return median(a / b for a, b in pairs)
+    ratios = [a / b for a, b in zip(result[one][of], result[other][of], strict=True)]
+    low, middle, high = quantiles(ratios, n=4) if len(ratios) > 1 else (ratios[0],) * 3
+    return middle, (high - low) / 2
 
 
 FIRST_BATCH = """
@@ -219,9 +160,9 @@ print(time.perf_counter() - start)
 """
 
 
-def first_batch_s(work: Path, runs: int) -> float | None:
-    """Seconds from the end of imports to the first batch, each time in a new process; None where
-    the engine ffcv can't run."""
+def first_batch_s(work: Path, runs: int) -> tuple[float, float] | None:
+    """Seconds from the end of imports to the first batch, each time in a new process: median and
+    spread; None where the engine ffcv can't run."""
     from fasttail.engines import ffcv
 
     if not ffcv.available():
@@ -231,37 +172,7 @@ def first_batch_s(work: Path, runs: int) -> float | None:
         command = [sys.executable, "-c", FIRST_BATCH, str(HERE), str(work)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         times.append(float(done.stdout))
-    return median(times)
-
-
-def enlarge(content: bytes) -> bytes:
-    from PIL import Image
-
-    image = Image.open(BytesIO(content)).convert("RGB")
-    scale = LARGE_SIDE / max(image.size)
-    size = round(image.width * scale), round(image.height * scale)
-    file = BytesIO()
-    image.resize(size, Image.Resampling.LANCZOS).save(file, "JPEG", quality=90)
-    return file.getvalue()
-
-
-def counts_of(name: str) -> list[int]:
-    """Images per class of a file, or a long tail as long as Places-LT's (4,980 to 5, 62,500)."""
-    if name != "places-lt":
-        return json.loads(Path(name).read_text())
-    made = 4980 * (5 / 4980) ** (np.arange(365) / 364)
-    return [max(5, int(n)) for n in made * 62_500 / made.sum()]
-
-
-def raw_classes(counts: list[int]) -> list[int]:
-    """1 for the smallest classes that hold a tenth of the images."""
-    raw, left = [0] * len(counts), RAW_SHARE * sum(counts)
-    for c in sorted(range(len(counts)), key=counts.__getitem__):
-        left -= counts[c]
-        if left < 0:
-            break
-        raw[c] = 1
-    return raw
+    return median(times), (max(times) - min(times)) / 2
 
 
 def main() -> None:
@@ -280,50 +191,54 @@ def main() -> None:
         help="where fasttail's engines and plain DALI put their batches",
     )
     parser.add_argument("--only", choices=SCENARIOS, action="append", help="only this scenario")
-    parser.add_argument("--write-q90", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.write_q90:
-        write_q90(args.write_q90)
-        return
     paths = sorted(
         path for path in args.images.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg")
     ) if args.images else []  # fmt: skip
     if not paths:
         parser.error("--images DIR must name a folder with JPEG files")
     contents = [path.read_bytes() for path in paths]
-    counts = counts_of(args.counts)
+    counts = _layout.counts_of(args.counts)
     steps = args.draws // args.batch
     common = {"threads": args.threads, "batch": args.batch, "device": args.device}
     results, first = {}, None
     with tempfile.TemporaryDirectory(prefix="bench-loaders-") as folder:
         for name in args.only or SCENARIOS:
             work = Path(folder) / name
-            if name == "plain":
-                made = {"counts": [args.draws], "raw": [0], "balanced": False, "steps": steps}
-                lay_out(work, contents, {**common, **made}, q90=True)
-                first = first_batch_s(work, args.rounds)
-            elif name == "tail":
-                made = {"counts": counts, "raw": raw_classes(counts), "balanced": True}
-                lay_out(work, contents, {**common, **made, "steps": steps}, q90=False)
-            else:
+            made = {"counts": [args.draws], "raw": [0], "balanced": False, "steps": steps}
+            shown = contents
+            if name == "tail":
+                made |= {"counts": counts, "raw": _layout.raw_classes(counts), "balanced": True}
+            elif name == "large":
+                shown = [_layout.enlarged(content) for content in contents[:LARGE_FILES]]
                 fewer = max(1, steps // 4)
-                large = [enlarge(content) for content in contents[:LARGE_FILES]]
-                made = {"counts": [fewer * args.batch], "raw": [0], "balanced": False}
-                lay_out(work, large, {**common, **made, "steps": fewer}, q90=False)
+                made |= {"counts": [fewer * args.batch], "steps": fewer}
+            elif name == "progressive":
+                shown = [_layout.progressive(content) for content in contents]
+            made["progressive"] = name == "progressive"
+            _layout.lay_out(work, shown, {**common, **made})
+            if name == "plain":
+                first = first_batch_s(work, args.rounds)
+                if importlib.util.find_spec("ffcv"):
+                    _layout.q90(work)
             images = json.loads((work / "setup.json").read_text())["steps"] * args.batch
             results[name] = measure(SCENARIOS[name], work, images, args.rounds)
             show(name, results[name])
-    plain, tail, large = (results.get(name, {}) for name in SCENARIOS)
-    ratios = {
+    plain, tail, large, progressive = (results.get(name, {}) for name in SCENARIOS)
+    found = {
+        "ffcv_vs_limit": ratio(plain, OURS, LIMIT),
         "ffcv_vs_stock_ffcv": ratio(plain, OURS, STOCK),
         "ffcv_vs_pil": ratio(plain, OURS, PIL),
-        "ffcv_vs_limit": ratio(plain, OURS, LIMIT),
         "tail_vs_stock_ffcv": ratio(tail, OURS, STOCK),
         "tail_vs_pil": ratio(tail, OURS, PIL),
         "large_vs_stock_ffcv": ratio(large, OURS, STOCK),
+        "progressive_vs_stock_ffcv": ratio(progressive, OURS, STOCK),
+        "turboloader_ratio": ratio(plain, TURBO, OURS, of="cpu_s"),
         "dali_vs_plain_dali": ratio(plain, "fasttail dali", "plain DALI, readers.file"),
         "first_batch_s": first,
     }
+    ratios = {key: value and value[0] for key, value in found.items()}
+    spreads = {key: value and value[1] for key, value in found.items()}
     conditions = {
         "command": " ".join(sys.argv),
         "machine": f"{cpu()}, {len(os.sched_getaffinity(0))} cores, {platform.platform()}",
@@ -338,15 +253,21 @@ def main() -> None:
         "load_before": os.getloadavg()[0],
         "when": time.strftime("%Y-%m-%d %H:%M"),
     }
-    print("\nratio                 measured   target")
+    print("\nratio                       measured   spread   target")
     for key, value in ratios.items():
         if value is not None:
             target, more = TARGETS[key]
             met = "" if (value >= target) == more or value == target else "   MISSED"
-            print(f"{key:<22}{value:>8.2f}   {'>=' if more else '<='} {target}{met}")
+            sign = ">=" if more else "<="
+            print(f"{key:<28}{value:>8.2f}{spreads[key]:>9.2f}   {sign} {target}{met}")
     print("\n" + "\n".join(f"{key}: {value}" for key, value in conditions.items()))
     if args.json:
-        figures = {"ratios": ratios, "scenarios": results, "conditions": conditions}
+        figures = {
+            "ratios": ratios,
+            "spreads": spreads,
+            "scenarios": results,
+            "conditions": conditions,
+        }
         args.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
@@ -370,7 +291,8 @@ def cpu() -> str:
 def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     names = ["torch", "torchvision", "pillow", "ffcv", "nvidia-dali-cuda120", "nvidia-dali-cuda130"]
-    for name in [*names, "numpy", "numba"]:
+    names += ["spdl", "turboloader", "litdata", "numpy", "numba"]
+    for name in names:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

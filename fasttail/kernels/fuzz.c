@@ -22,7 +22,7 @@ int64_t ft_planes(const uint8_t *src, int64_t size, uint8_t *out, int64_t capaci
                   char message[FT_MESSAGE]);
 
 /* Of a file that is decoded: the hunt is for faults, not for large images. */
-#define MOST_PIXELS 300000
+#define MOST_PIXELS 4000000
 
 static uint64_t state;
 
