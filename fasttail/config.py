@@ -66,6 +66,14 @@ def _encoding(given: str | None) -> str | None:
     return given
 
 
+def _pattern(given: str | None) -> str | None:
+    try:
+        re.compile(given or "")
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from None
+    return given
+
+
 class ConvertConfig(Section):
     """How a data set becomes shards (`fasttail convert`)."""
 
@@ -84,6 +92,20 @@ class ConvertConfig(Section):
         lt=1,
         description="share of train held out as val where there is no val; "
         "unset: 0.1 for folder, 0 for cifar10-lt and cifar100-lt, whose train split is published",
+    )
+    test_fraction: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of train held out as test where there is no test",
+    )
+    group_by: Annotated[str | None, AfterValidator(_pattern)] = Field(
+        default=None,
+        description="regular expression that finds an image's group in its path, by its first "
+        "capture group or the whole match: images of one group are held out together",
+    )
+    group_column: str | None = Field(
+        default=None, description="csv and parquet: the column that says an image's group"
     )
     seed: int = Field(
         default=0, ge=0, description="of the held-out part and of the long tail's choice"

@@ -170,8 +170,9 @@ def test_a_log_is_clean_where_it_is_no_terminal(digits: tuple[Path, str]) -> Non
     folder, log = digits
     assert is_clean(log)
     assert log.splitlines()[0].startswith("digits: 10 classes (0, 1, 2, 3, 4, 5, ...), 331 images")
-    assert log.splitlines()[1] == "  train: 331 images, 1.0 MB"
-    assert log.count("\n") == 7
+    assert log.splitlines()[1] == "  largest class: 0 (120 images in train); smallest: 9 (2)"
+    assert log.splitlines()[2] == "  train: 331 images, 1.0 MB"
+    assert log.count("\n") == 8
     shown = on_terminal("verify", "shards/digits", cwd=folder)
     assert not is_clean(shown), "on a terminal there is a bar"
     assert COLOUR.search(shown)

@@ -29,6 +29,17 @@ def convert(
     val_fraction: float | None = typer.Option(
         None, help="Share of train held out where there is no val. [default: 0.1; CIFAR-LT 0]"
     ),
+    test_fraction: float | None = typer.Option(
+        None, help="Share of train held out where there is no test. [default: 0]"
+    ),
+    group_by: str | None = typer.Option(
+        None,
+        help="Regular expression that finds an image's group in its path: images of one group "
+        "(a video, a patient, a camera) go to one split.",
+    ),
+    group_column: str | None = typer.Option(
+        None, help="csv, parquet: the column that names an image's group."
+    ),
     seed: int | None = typer.Option(None, help="Of every random choice. [default: 0]"),
     lists: Path | None = typer.Option(
         None, help="Folder of list files (path label), or one. [default: beside the images]"
@@ -77,6 +88,9 @@ def convert(
         {
             "imbalance": imbalance,
             "val_fraction": val_fraction,
+            "test_fraction": test_fraction,
+            "group_by": group_by,
+            "group_column": group_column,
             "seed": seed,
             "lists": lists,
             "columns": columns,

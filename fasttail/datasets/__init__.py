@@ -44,15 +44,17 @@ def check_name(name: str) -> None:
 
 
 def index(name: str, source: Path | None, cfg: "ConvertConfig") -> "Index":
-    """The images and labels of a data set that lies in the folder (or file) `source`.
+    """The images and labels of a data set that lies in the folder (or file) `source`, with val and
+    test held out of train as `cfg` says.
 
     Raises `UserError` for an unknown name and for whatever is wrong with the source.
     """
     check_name(name)
     module = import_module(f"fasttail.datasets.{_MODULES[name]}")
+    from fasttail.datasets.splits import divide
+
     try:
-        if _MODULES[name] in _NEEDS_NAME:
-            return module.index(source, cfg, name=name)
-        return module.index(source, cfg)
+        named = {"name": name} if _MODULES[name] in _NEEDS_NAME else {}
+        return divide(module.index(source, cfg, **named), cfg)
     except OSError as error:
         raise UserError(f"{error.filename or source}: {error.strerror or error}") from None

@@ -9,8 +9,9 @@ Each data set is one module with `index(source, cfg) -> Index`.
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +25,7 @@ from fasttail.errors import UserError
 # Files whose content is stored byte for byte if it is what the name says.
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 MAX_FILE_BYTES = 1 << 30  # a larger file is no image
+PROBE_BYTES = 4096
 # What is looked for in folders. A file with another name is no image of the data set.
 IMAGE_SUFFIXES = (
     *JPEG_SUFFIXES,
@@ -62,6 +64,13 @@ class Images(Protocol):
         """
         ...
 
+    def probe(self, i: int) -> bytes:
+        """A few bytes that tell most images of one size apart: of the middle, or a checksum.
+
+        Raises `OSError` if it can't be read.
+        """
+        ...
+
     def pick(self, which_N: np.ndarray) -> "Images":
         """The images at these positions, in this order, without the others."""
         ...
@@ -89,6 +98,16 @@ class FileImages:
         return self.paths[i]
 
     def read(self, i: int) -> bytes:
+        with self._open(i) as (fd, size):
+            return _read_all(fd, size)
+
+    def probe(self, i: int) -> bytes:
+        with self._open(i) as (fd, size):
+            return os.pread(fd, PROBE_BYTES, max(size - PROBE_BYTES, 0) // 2)
+
+    @contextmanager
+    def _open(self, i: int) -> Iterator[tuple[int, int]]:
+        """(file descriptor, bytes) of image i."""
         path = f"{self.root}/{self.paths[i]}"
         # O_NONBLOCK: opening a named pipe would wait for a writer for ever.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -102,7 +121,7 @@ class FileImages:
                 real = Path(path).resolve()
                 if not real.is_relative_to(self.root.resolve()):
                     raise OSError(f"a symbolic link that leaves {self.root}")
-            return _read_all(fd, found.st_size)
+            yield fd, found.st_size
         finally:
             os.close(fd)
 
@@ -163,6 +182,11 @@ class ArrayImages:
     def read(self, i: int) -> np.ndarray:
         return self.pixels_NHWC[i]
 
+    def probe(self, i: int) -> bytes:
+        pixels = self.pixels_NHWC[i].reshape(-1)
+        start = max(len(pixels) - PROBE_BYTES, 0) // 2
+        return pixels[start : start + PROBE_BYTES].tobytes()
+
     def pick(self, which_N: np.ndarray) -> "ArrayImages":
         ids_N = np.asarray(which_N) if self.ids_N is None else self.ids_N[which_N]
         return ArrayImages(self.pixels_NHWC[which_N], self.what, ids_N)
@@ -178,10 +202,15 @@ class ArrayImages:
 
 @dataclass(frozen=True)
 class SplitIndex:
-    """The images of one split and their labels int64 [N], each in 0..C-1."""
+    """The images of one split and their labels int64 [N], each in 0..C-1.
+
+    `groups_N` int64 [N], where groups are known: images with one number belong together, and no
+    two splits have images of one (`splits.py`).
+    """
 
     images: Images
     labels_N: np.ndarray
+    groups_N: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels_N):
@@ -189,7 +218,8 @@ class SplitIndex:
 
     def take(self, which_N: np.ndarray) -> "SplitIndex":
         """The samples at these positions, in this order."""
-        return SplitIndex(self.images.pick(which_N), self.labels_N[which_N])
+        groups_N = None if self.groups_N is None else self.groups_N[which_N]
+        return SplitIndex(self.images.pick(which_N), self.labels_N[which_N], groups_N)
 
 
 @dataclass(frozen=True)
@@ -207,6 +237,7 @@ class Index:
     mean: tuple[float, float, float] | None
     std: tuple[float, float, float] | None
     notes: tuple[str, ...] = ()
+    val_fraction: float = 0.0
 
     def __post_init__(self) -> None:
         if "train" not in self.splits:

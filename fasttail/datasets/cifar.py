@@ -67,9 +67,8 @@ def index(source: Path | None, cfg: ConvertConfig, *, name: str) -> Index:
     splits["train"] = make_long_tailed(
         splits["train"], n_max=n_max, imbalance=imbalance, class_names=class_names, seed=cfg.seed
     )
-    splits, note = folder.with_val(splits, cfg.val_fraction or 0.0, cfg.seed)
     made = f"train: {n_max} images of class 0, imbalance factor {imbalance:g}, seed {cfg.seed}"
-    return Index(name, class_names, splits, *_STATS[name], (made, *note))
+    return Index(name, class_names, splits, *_STATS[name], (made,))
 
 
 def _from_python_files(home: Path, name: str) -> tuple[dict[str, SplitIndex], tuple[str, ...]]:

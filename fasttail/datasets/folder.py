@@ -1,8 +1,7 @@
 """A folder of images: `train/<class>/*`, and if there are any `val/<class>/*`, `test/<class>/*`.
 
-Classes are the folders in `train`, in the order of their names. Images may lie deeper. Without a
-`val` folder a part of train is held out, seeded, with at least one image of every class kept in
-train. `<class>/*` without a `train` folder is read as train alone.
+Classes are the folders in `train`, in the order of their names. Images may lie deeper.
+`<class>/*` without a `train` folder is read as train alone.
 """
 
 import os
@@ -14,7 +13,6 @@ import numpy as np
 from fasttail.config import ConvertConfig
 from fasttail.datasets.base import IMAGE_SUFFIXES, FileImages, Index, SplitIndex
 from fasttail.datasets.labels import folder_name
-from fasttail.datasets.longtail import hold_out
 from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError
 
@@ -31,9 +29,7 @@ def index(source: Path | None, cfg: ConvertConfig) -> Index:
     """
     root = need_folder("folder", source)
     splits, class_names, notes = read_splits(root, cfg.encoding)
-    fraction = VAL_FRACTION if cfg.val_fraction is None else cfg.val_fraction
-    splits, note = with_val(splits, fraction, cfg.seed)
-    return Index(root.resolve().name, class_names, splits, None, None, (*notes, *note))
+    return Index(root.resolve().name, class_names, splits, None, None, notes, VAL_FRACTION)
 
 
 def need_folder(dataset: str, source: Path | None) -> Path:
@@ -43,24 +39,6 @@ def need_folder(dataset: str, source: Path | None) -> Path:
     if not source.is_dir():
         raise UserError(f"no folder {source}: give the data set's folder with --source")
     return source
-
-
-def with_val(
-    splits: dict[str, SplitIndex], fraction: float, seed: int
-) -> tuple[dict[str, SplitIndex], tuple[str, ...]]:
-    """`splits` with a val that is held out of train, unless there is one or `fraction` is 0."""
-    if "val" in splits or not fraction:
-        return splits, ()
-    train, val = hold_out(splits["train"], fraction, seed)
-    if not len(val.labels_N):
-        return splits, ()
-    note = (
-        f"val: {len(val.labels_N)} images held out of train, {fraction:g} of every class, seed "
-        f"{seed}: its class shares follow train's"
-    )
-    return {"train": train, "val": val, **{k: v for k, v in splits.items() if k != "train"}}, (
-        note,
-    )
 
 
 def read_splits(

@@ -20,13 +20,12 @@ import numpy as np
 from fasttail.config import ConvertConfig
 from fasttail.datasets import paths, published
 from fasttail.datasets.base import FileImages, Index, SplitIndex
-from fasttail.datasets.folder import need_folder, with_val
+from fasttail.datasets.folder import VAL_FRACTION, need_folder
 from fasttail.datasets.labels import folder_name
 from fasttail.datasets.namelist import Names
 from fasttail.datasets.paths import Layout
 from fasttail.errors import UserError
 
-VAL_FRACTION = 0.1
 MAX_LIST_BYTES = 4 << 30  # also of what a compressed one unpacks to
 MAX_BLANK_LINES = 1_000_000
 MAX_LABEL = 10_000_000
@@ -92,15 +91,13 @@ def from_lists(
     class_names = class_names or names_by_folder(
         lists["train"].file, lists["train"].paths, splits["train"].labels_N, numbers_C
     )
-    fraction = val_fraction if cfg.val_fraction is None else cfg.val_fraction
-    splits, notes = with_val(splits, fraction, cfg.seed)
     return Index(
         name,
         class_names,
         splits,
         stats.mean if stats else None,
         stats.std if stats else None,
-        notes,
+        val_fraction=val_fraction,
     )
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from fasttail.datasets.base import SplitIndex
 from fasttail.errors import UserError
 
-_LONG_TAIL, _HELD_OUT, _BALANCED = 1, 2, 3  # purposes; the numbers are part of what a seed means
+# Purposes; the numbers are part of what a seed means. `splits.py` has 2 and 4.
+_LONG_TAIL, _BALANCED = 1, 3
 
 
 def tail_counts(n_max: int, imbalance: float, num_classes: int) -> np.ndarray:
@@ -48,18 +49,6 @@ def make_long_tailed(
             )
         kept.append(np.random.default_rng((_LONG_TAIL, seed, c)).permutation(ids)[:wanted])
     return split.take(np.sort(np.concatenate(kept)))
-
-
-def hold_out(split: SplitIndex, fraction: float, seed: int) -> tuple[SplitIndex, SplitIndex]:
-    """(the rest, the held-out part): `fraction` of every class, rounded, but at least one image of
-    each class stays in the rest."""
-    held = []
-    for c in np.unique(split.labels_N):
-        ids = np.flatnonzero(split.labels_N == c)
-        n = min(round(len(ids) * fraction), len(ids) - 1)
-        held.append(np.random.default_rng((_HELD_OUT, seed, int(c))).permutation(ids)[:n])
-    which = np.sort(np.concatenate(held))
-    return split.take(np.setdiff1d(np.arange(len(split.labels_N)), which)), split.take(which)
 
 
 def hold_out_balanced(split: SplitIndex, n: int, seed: int) -> tuple[SplitIndex, SplitIndex]:

@@ -32,6 +32,12 @@ def refuse_outside(root: Path, paths: Iterable[str], listed_in: Path) -> None:
     # A last component of ".." names a folder, which is no regular file, and is refused as such.
 
 
+def relative(root: Path, paths: Names) -> Names:
+    """The paths, those that are absolute and lie below `root` made relative to it."""
+    above = f"{root.absolute()}/"
+    return Names.of(path.removeprefix(above) for path in paths)
+
+
 def locate(root: Path, listed: Sequence[str], layouts: Sequence[Layout], listed_in: Path) -> Names:
     """The paths under `root`, by the layout by which most of a few probed images are there.
 

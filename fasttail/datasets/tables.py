@@ -1,7 +1,9 @@
-"""`csv` and `parquet`: tables of paths and labels, the columns by name.
+"""`csv` and `parquet`: tables of images and labels, the columns by name.
 
---source is the file of train, or a folder with train.csv, and if there are any val.csv and test.csv
-(`.parquet` likewise); paths are relative to that folder. What labels may be: `labels.py`.
+--source is the file of train, or a folder with train.csv and, if there are any, val.csv, test.csv.
+Paths are relative to that folder, or to --source where --lists names the tables; an absolute path
+has to lie below it. A parquet may hold the images themselves: `parquets.py`. What labels may be:
+`labels.py`.
 """
 
 import csv
@@ -14,25 +16,52 @@ import numpy as np
 
 from fasttail.config import ConvertConfig
 from fasttail.datasets import paths
-from fasttail.datasets.base import FileImages, Index, SplitIndex
-from fasttail.datasets.folder import with_val
+from fasttail.datasets.base import FileImages, Images, Index, SplitIndex
+from fasttail.datasets.folder import VAL_FRACTION
 from fasttail.datasets.labels import classes
 from fasttail.datasets.namelist import Names
-from fasttail.errors import MissingExtra, UserError
+from fasttail.errors import UserError
 
-VAL_FRACTION = 0.1
 MAX_TABLE_BYTES = 4 << 30
 MAX_BLANK_LINES = 1_000_000
 _FILES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
+@dataclass(frozen=True)
+class Table:
+    """The N rows of a table: labels, and groups where there are any, as they are written; the
+    images, or their paths. `lines`: where rows stand, in a file that has lines."""
+
+    file: Path
+    images: Names | Images
+    labels: list[str]
+    groups: list[str] | None = None
+    lines: Sequence[int] | None = None
+    class_names: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            raise UserError(f"{self.file} lists no image")
+
+    def where(self, i: int) -> str:
+        if not isinstance(self.images, Names):
+            return self.images.name(i)
+        at = f"row {i + 1}" if self.lines is None else f"line {self.lines[i]}"
+        return f"{self.file}: {at}"
+
+
 def index(source: Path | None, cfg: ConvertConfig, *, name: str) -> Index:
     """The data set that a table describes. Raises `UserError` for whatever does not fit."""
-    root, files = _find(source, name)
-    read = _read_csv if name == "csv" else _read_parquet
-    tables = {split: read(path, cfg) for split, path in files.items()}
+    if name == "csv":
+        root, files = find(source, cfg.lists, name)
+        tables = {split: _read_csv(path, cfg) for split, path in files.items()}
+    else:
+        from fasttail.datasets import parquets
+
+        root, tables = parquets.read(source, cfg)
     class_names = classes(tables["train"].labels, tables["train"].where)
     number = {label: c for c, label in enumerate(class_names)}
+    groups: dict[str, int] = {}
     splits = {}
     for split, table in tables.items():
         strange = next((i for i, label in enumerate(table.labels) if label not in number), None)
@@ -41,60 +70,69 @@ def index(source: Path | None, cfg: ConvertConfig, *, name: str) -> Index:
                 f"{table.where(strange)} has label {table.labels[strange]!r}, a class that train "
                 "lacks: add it to train, or take it out"
             )
-        layouts = paths.in_encoding(cfg.encoding)
-        located = paths.locate(root, table.names, layouts, table.file)
-        paths.refuse_outside(root, located, table.file)
         labels_N = np.array([number[label] for label in table.labels], np.int64)
-        splits[split] = SplitIndex(FileImages(root, located, inside=True), labels_N)
-    fraction = VAL_FRACTION if cfg.val_fraction is None else cfg.val_fraction
-    splits, notes = with_val(splits, fraction, cfg.seed)
-    return Index(root.resolve().name, class_names, splits, None, None, notes)
+        groups_N = None
+        if table.groups is not None:
+            for text in table.groups:
+                groups.setdefault(text, len(groups))
+            groups_N = np.array([groups[text] for text in table.groups], np.int64)
+        splits[split] = SplitIndex(_images(root, table, cfg), labels_N, groups_N)
+    return Index(
+        root.resolve().name,
+        _named(class_names, tables["train"].class_names),
+        splits,
+        None,
+        None,
+        val_fraction=VAL_FRACTION,
+    )
 
 
-def _find(source: Path | None, kind: str) -> tuple[Path, dict[str, Path]]:
+def _images(root: Path, table: Table, cfg: ConvertConfig) -> Images:
+    if not isinstance(table.images, Names):
+        return table.images
+    layouts = paths.in_encoding(cfg.encoding)
+    listed = paths.relative(root, table.images)
+    located = paths.locate(root, listed, layouts, table.file)
+    paths.refuse_outside(root, located, table.file)
+    return FileImages(root, located, inside=True)
+
+
+def _named(labels: tuple[str, ...], names: Sequence[str]) -> tuple[str, ...]:
+    """The classes' names, where the table has a name for each number."""
+    if not all(label.isdigit() and int(label) < len(names) for label in labels):
+        return labels
+    named = tuple(names[int(label)] for label in labels)
+    return named if len(set(named)) == len(named) else labels
+
+
+def find(source: Path | None, tables: Path | None, kind: str) -> tuple[Path, dict[str, Path]]:
+    """(root of the images, table of each split)."""
     if source is None:
         raise UserError(f"--dataset {kind} needs --source: the table, or the folder it is in")
-    if source.is_file():
-        return source.parent, {"train": source}
+    at = tables or source
+    if at.is_file():
+        return source if tables else at.parent, {"train": at}
     files = {
-        split: source / f"{name}.{kind}"
+        split: at / f"{name}.{kind}"
         for split, names in _FILES.items()
         for name in reversed(names)
-        if (source / f"{name}.{kind}").is_file()
+        if (at / f"{name}.{kind}").is_file()
     }
     if "train" not in files:
-        raise UserError(f"{source} is no {kind} file and has no train.{kind}: name it by --source")
+        raise UserError(f"{at} is no {kind} file and has no train.{kind}: name it by --source")
     return source, files
 
 
-@dataclass(frozen=True)
-class _Table:
-    """The rows of a table: paths and labels as they are written. `lines`: where they stand, in a
-    file that has lines."""
-
-    file: Path
-    names: Names
-    labels: list[str]
-    lines: Sequence[int] | None = None
-
-    def __post_init__(self) -> None:
-        if not self.labels:
-            raise UserError(f"{self.file} lists no image")
-
-    def where(self, i: int) -> str:
-        at = f"row {i + 1}" if self.lines is None else f"line {self.lines[i]}"
-        return f"{self.file}: {at}"
-
-
-def _read_csv(path: Path, cfg: ConvertConfig) -> _Table:
-    _refuse_large(path)
-    labels, lines = [], array("q")
+def _read_csv(path: Path, cfg: ConvertConfig) -> Table:
+    refuse_large(path)
+    labels, groups, lines = [], [], array("q")
     encoding = cfg.encoding or "utf-8-sig"
     try:
         with path.open(newline="", encoding=encoding, errors="surrogateescape") as file:
             rows = csv.reader(file)
             header = next(rows, [])
-            at = [_column(path, header, column) for column in cfg.columns]
+            at = [column(path, header, name) for name in cfg.columns]
+            group_at = column(path, header, cfg.group_column) if cfg.group_column else None
 
             def listed() -> Iterator[str]:
                 blank = 0
@@ -104,41 +142,22 @@ def _read_csv(path: Path, cfg: ConvertConfig) -> _Table:
                         if blank > MAX_BLANK_LINES:
                             raise UserError(f"{path}: {blank} empty lines: no table of paths")
                         continue
-                    if len(row) <= max(at):
+                    if len(row) <= max(*at, group_at or 0):
                         raise UserError(f"{path}: line {rows.line_num} has {len(row)} columns")
                     labels.append(row[at[1]].strip())
                     lines.append(rows.line_num)
+                    if group_at is not None:
+                        groups.append(row[group_at])
                     yield row[at[0]]
 
             names = Names.of(listed())
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
-    return _Table(path, names, labels, lines)
+    return Table(path, names, labels, None if group_at is None else groups, lines)
 
 
-def _read_parquet(path: Path, cfg: ConvertConfig) -> _Table:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise MissingExtra("--dataset parquet", "pyarrow", "parquet") from None
-    _refuse_large(path)
-    try:
-        file = parquet.ParquetFile(path)
-        header = file.schema_arrow.names
-        for column in cfg.columns:
-            _column(path, header, column)
-        table = file.read(columns=list(cfg.columns))
-        listed = table.column(cfg.columns[0]).cast("string").to_pylist()
-        labels = table.column(cfg.columns[1]).cast("string").to_pylist()
-    except (OSError, ArrowException) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
-    for number, (name, label) in enumerate(zip(listed, labels, strict=True), 1):
-        if name is None or label is None:
-            raise UserError(f"{path}: row {number} has no path or no label")
-    return _Table(path, Names.of(listed), [label.strip() for label in labels])
-
-
-def _column(path: Path, header: list[str], name: str) -> int:
+def column(path: Path, header: list[str], name: str) -> int:
+    """Where the column is. Raises `UserError` if there is none of that name, or several."""
     if name not in header:
         raise UserError(
             f"{path} has no column {name!r}: it has {', '.join(header) or 'none'}; name the two by "
@@ -149,6 +168,7 @@ def _column(path: Path, header: list[str], name: str) -> int:
     return header.index(name)
 
 
-def _refuse_large(path: Path) -> None:
+def refuse_large(path: Path) -> None:
+    """Raises `UserError` for a file that is no table of paths."""
     if path.stat().st_size > MAX_TABLE_BYTES:
         raise UserError(f"{path}: more than {MAX_TABLE_BYTES >> 30} GiB: no table of paths")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fasttail.datasets.base import JPEG_SUFFIXES, MAX_FILE_BYTES, Facts
+from fasttail.datasets.base import JPEG_SUFFIXES, MAX_FILE_BYTES, PROBE_BYTES, Facts
 from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError
 
@@ -148,6 +148,11 @@ class TarImages:
         if len(data) != self.sizes_N[i]:
             raise OSError("the tar is shorter than it was")
         return data
+
+    def probe(self, i: int) -> bytes:
+        start = self.offsets_N[i] + max(self.sizes_N[i] - PROBE_BYTES, 0) // 2
+        with self.files[self.files_N[i]].open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), min(PROBE_BYTES, int(self.sizes_N[i])), int(start))
 
     def pick(self, which_N: np.ndarray) -> "TarImages":
         return TarImages(

@@ -8,20 +8,19 @@ member has under `--label-key`: a number, or a class's name (`labels.py`).
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from fasttail.config import ConvertConfig
 from fasttail.datasets.base import IMAGE_SUFFIXES, Index, SplitIndex
-from fasttail.datasets.folder import with_val
+from fasttail.datasets.folder import VAL_FRACTION
 from fasttail.datasets.labels import classes
 from fasttail.datasets.namelist import Names
 from fasttail.datasets.tars import Member, TarImages, members
 from fasttail.errors import UserError
 
-VAL_FRACTION = 0.1
 MAX_LABEL_BYTES = 16 << 20
 _SPLIT_WORDS = {"train": "train", "val": "val(?:id(?:ation)?)?", "test": "test"}
 
@@ -40,26 +39,24 @@ def index(source: Path | None, cfg: ConvertConfig) -> Index:
     if not tars:
         raise UserError(f"{source} has no *.tar")
     name = (source.parent if source.is_file() else source).resolve().name
-    found = from_tars(name, by_split(tars), cfg)
-    fraction = VAL_FRACTION if cfg.val_fraction is None else cfg.val_fraction
-    splits, notes = with_val(dict(found.splits), fraction, cfg.seed)
-    return Index(name, found.class_names, splits, None, None, notes)
+    return replace(from_tars(name, by_split(tars), cfg), val_fraction=VAL_FRACTION)
 
 
 def by_split(tars: Iterable[Path]) -> dict[str, list[Path]]:
     """Tars by the split that their name or their folder's name tells; else train."""
     found: dict[str, list[Path]] = {}
     for path in tars:
-        found.setdefault(_split_of(path), []).append(path)
+        found.setdefault(split_of(path) or "train", []).append(path)
     return {split: found[split] for split in _SPLIT_WORDS if split in found}
 
 
-def _split_of(path: Path) -> str:
+def split_of(path: Path) -> str | None:
+    """The split that a file's name, or its folder's, begins with or is."""
     for split, word in _SPLIT_WORDS.items():
         begins = re.compile(rf"{word}(?![a-z])", re.IGNORECASE)
         if begins.match(path.name) or begins.fullmatch(path.parent.name):
             return split
-    return "train"
+    return None
 
 
 def from_tars(name: str, tars: Mapping[str, list[Path]], cfg: ConvertConfig) -> Index:

@@ -2,13 +2,14 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import (
@@ -67,6 +68,11 @@ def run_convert(
         if World.from_env().is_main and console.is_terminal:
             console.print(f"{name}: looking for images" + (f" in {source}" if source else ""))
         index = datasets.index(name, source, cfg)
+        if len(index.class_names) == 1:
+            raise UserError(
+                f"{index.name}: all images are of one class, {index.class_names[0]!r}: is "
+                f"--source {source} a folder too high? the folders in it are the classes"
+            )
         if World.from_env().is_main:
             console.print(_found(index), markup=False)
         out = out or shards_root() / index.name
@@ -161,14 +167,25 @@ def _bar(console: Console) -> Iterator[Callable[[str, int, int], None] | None]:
 
 def _found(index: Index) -> str:
     """What the source was taken for, said before hours are spent on it."""
-    names = index.class_names
-    more = ", ..." if len(names) > CLASSES_SHOWN else ""
+    names, counts_C = index.class_names, index.counts("train")
+    largest, smallest = int(np.argmax(counts_C)), int(np.argmin(counts_C))
     images = ", ".join(
         f"{len(split.labels_N):,} images in {name}" for name, split in index.splits.items()
     )
-    return (
-        f"{index.name}: {len(names):,} classes ({', '.join(names[:CLASSES_SHOWN])}{more}), {images}"
-    )
+    lines = [
+        f"{index.name}: {len(names):,} classes ({_some(names)}), {images}",
+        f"  largest class: {names[largest]} ({counts_C[largest]:,} images in train); smallest: "
+        f"{names[smallest]} ({counts_C[smallest]:,})",
+    ]
+    for split in index.splits:
+        lacking = [names[c] for c in np.flatnonzero(index.counts(split) == 0)]
+        if lacking:
+            lines.append(f"  {split} has no image of {len(lacking):,} classes: {_some(lacking)}")
+    return "\n".join((*lines, *(f"  {note}" for note in index.notes if "WARNING" in note)))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:CLASSES_SHOWN]) + (", ..." if len(names) > CLASSES_SHOWN else "")
 
 
 def _say(console: Console, shards: Shards) -> None:

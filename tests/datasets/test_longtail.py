@@ -4,7 +4,7 @@ import pytest
 from fasttail.config import ConvertConfig
 from fasttail.datasets import digits
 from fasttail.datasets.base import ArrayImages, SplitIndex
-from fasttail.datasets.longtail import hold_out, make_long_tailed, tail_counts
+from fasttail.datasets.longtail import make_long_tailed, tail_counts
 from fasttail.errors import UserError
 
 
@@ -46,14 +46,6 @@ def test_the_tail_is_drawn_by_the_seed() -> None:
 def test_a_source_that_is_long_tailed_already_is_refused() -> None:
     with pytest.raises(UserError, match=r"'b' has 3 images.*--dataset folder"):
         make_long_tailed(numbered([40, 3]), n_max=40, imbalance=4, class_names=("a", "b"), seed=0)
-
-
-def test_holding_out_leaves_every_class_an_image() -> None:
-    rest, held = hold_out(numbered([1, 2, 10, 100]), 0.5, seed=0)
-    assert np.bincount(rest.labels_N).tolist() == [1, 1, 5, 50]
-    assert np.bincount(held.labels_N, minlength=4).tolist() == [0, 1, 5, 50]
-    names = [s.images.name(i) for s in (rest, held) for i in range(len(s.labels_N))]
-    assert len(set(names)) == 113
 
 
 def test_digits_have_many_medium_and_few_shot_classes() -> None:

@@ -74,10 +74,22 @@ def test_convert_says_what_it_took_the_source_for_before_it_begins(
     monkeypatch.chdir(tmp_path)
     words = ["convert", "--dataset", "folder", "--source", "mine", "--jobs", 1, "--out", "out"]
     assert fasttail(monkeypatch, *words) == 0
-    first = capsys.readouterr().err.splitlines()[0]
-    assert first == (
-        "mine: 3 classes (ant, bee, cat), 11 images in train, 1 images in val, 6 images in test"
-    )
+    assert capsys.readouterr().err.splitlines()[:3] == [
+        "mine: 3 classes (ant, bee, cat), 11 images in train, 1 images in val, 6 images in test",
+        "  largest class: ant (5 images in train); smallest: cat (2)",
+        "  val has no image of 2 classes: bee, cat",
+    ]
+
+
+def test_one_class_in_all_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    smallsets.folder(tmp_path / "mine/images")
+    monkeypatch.chdir(tmp_path)
+    words = ["convert", "--dataset", "folder", "--source", "mine", "--out", "out"]
+    assert fasttail(monkeypatch, *words) == 2
+    assert "one class, 'images': is --source mine a folder too high?" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
