@@ -24,7 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
@@ -32,11 +32,12 @@ from pathlib import Path
 from typing import Any
 
 import fasttail
-from fasttail import atomic, recipes
+from fasttail import atomic, recipes, records
 from fasttail.atomic import whole_path
 from fasttail.config import TrainConfig
 from fasttail.engines.trial import Choice
 from fasttail.errors import UserError
+from fasttail.records import EngineJson, Form, MetricsJson, RunJson, Stage2Json
 
 FORMAT = 1
 RUNS = Path("runs")
@@ -56,6 +57,7 @@ class Run:
     class_names: tuple[str, ...]
     protocol: str = "clean"  # stage 1's, whatever stage 2 is done by
     init: str | None = None  # what --init said
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # stage 1's
 
     @property
     def start_path(self) -> Path:
@@ -101,13 +103,18 @@ class Run:
     def decoder(self) -> str | None:
         """The engine that `auto` meant in stage 1; None if it has not been decided."""
         path = self.dir / "engine.json"
-        return json.loads(path.read_text())["engine"] if path.exists() else None
+        return records.read(path, EngineJson)["engine"] if path.exists() else None
+
+    def stage2(self) -> dict[str, Any] | None:
+        """What `note_stage2` kept; None if there was no stage 2."""
+        path = self.dir / "stage2.json"
+        return records.read(path, Stage2Json) if path.exists() else None
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of metrics.json; none if it is not there yet."""
         if not self.metrics_path.exists():
             return []
-        return json.loads(self.metrics_path.read_text())["rows"]
+        return records.read(self.metrics_path, MetricsJson)["rows"]
 
     def add_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Puts rows into metrics.json; one of the same method, split and protocol is replaced."""
@@ -171,12 +178,10 @@ def open_run(directory: Path) -> Run:
     path = directory / "run.json"
     if not path.is_file():
         raise UserError(f"{directory}: no run here (no run.json){_nearby()}")
-    try:
-        about = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: damaged: {error}") from None
+    about = records.read(path, Form)
     if about.get("format") != FORMAT:
-        raise UserError(f"{path}: format {about.get('format')}, this version reads {FORMAT}")
+        raise UserError(f"{path}: format {about.get('format')!r}, this version reads {FORMAT}")
+    records.check(about, RunJson, path)
     config = recipes.check(about["config"], str(path))
     return Run(
         dir=directory,
@@ -187,6 +192,7 @@ def open_run(directory: Path) -> Run:
         class_names=tuple(about["class_names"]),
         protocol=config.protocol,
         init=about.get("init"),
+        provenance=about.get("provenance", {}),
     )
 
 

@@ -9,7 +9,6 @@ The blocks are the same for every number of processes, so the job that takes a b
 another one.
 """
 
-import json
 import os
 import re
 import shutil
@@ -23,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from fasttail import records
 from fasttail.atomic import rename
 from fasttail.classify.blocks import BlockPlan, Blocks
 from fasttail.classify.features import is_current, kept_dtype
@@ -90,7 +90,7 @@ def extract(
 def _begin(making: Path, about: dict[str, Any], rows: int, work: Work) -> None:
     """An empty bank, unless there is an unfinished one of the same."""
     beside, bank = making / "about.json", making / "rows.npy"
-    if bank.exists() and beside.exists() and json.loads(beside.read_text()) == about:
+    if bank.exists() and records.says(beside, about):
         return
     if making.exists():
         shutil.rmtree(making)

@@ -5,7 +5,6 @@ features/SPLIT.json       what it was made from: other weights, shards or views,
 features/SPLIT.making/    a bank that is not finished; see `fasttail.classify.extract`
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fasttail import records
 from fasttail.engines.upload import to_device
 from fasttail.shards import Split
 
@@ -69,8 +69,7 @@ class Features:
 
 def is_current(path: Path, about: dict[str, Any]) -> bool:
     """Whether there is a bank, made from just this."""
-    beside = path.with_suffix(".json")
-    return path.exists() and beside.exists() and json.loads(beside.read_text()) == about
+    return path.exists() and records.says(path.with_suffix(".json"), about)
 
 
 def load(

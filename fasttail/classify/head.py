@@ -6,17 +6,18 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fasttail.errors import UserError
 from fasttail.models import Recognizer
 from fasttail.protocol import named
+from fasttail.records import Form
 from fasttail.train.checkpoint import load_weights, save_weights
 
-TRANSFORMS = ("un", "l2n", "cl2n")
 BACKBONE = "backbone."
 
 
@@ -30,6 +31,16 @@ def transform(features_ND: Tensor, how: str, center_D: Tensor | None) -> Tensor:
             raise ValueError("cl2n needs the mean of the training features")
         features_ND = features_ND - center_D
     return F.normalize(features_ND, dim=1)
+
+
+class _About(Form):
+    """What a head's file says of it."""
+
+    method: str
+    transform: Literal["un", "l2n", "cl2n"]
+    note: str
+    chosen_on: str | None
+    protocol: str
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,10 @@ class Head:
     @staticmethod
     def load(path: Path) -> "Head":
         """Reads a head that `save` wrote. `UserError` if it is missing or damaged."""
-        tensors, about = load_weights(path)
+        tensors, about = load_weights(path, _About)
+        needed = {"weight", "bias", *(["center"] if about["transform"] == "cl2n" else [])}
+        if missing := needed - tensors.keys():
+            raise UserError(f"{path}: damaged: it has no tensor {', '.join(sorted(missing))}")
         backbone = {
             name.removeprefix(BACKBONE): tensor
             for name, tensor in tensors.items()

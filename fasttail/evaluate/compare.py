@@ -70,12 +70,8 @@ def compare(
 def _configuration(run: Run) -> dict[str, Any]:
     """What a run's numbers depend on but for its seed: stage 2's configuration has stage 1's in it,
     where there was a stage 2."""
-    stage2 = run.dir / "stage2.json"
-    config = (
-        json.loads(stage2.read_text())["config"]
-        if stage2.exists()
-        else run.config.model_dump(mode="json")
-    )
+    stage2 = run.stage2()
+    config = stage2["config"] if stage2 else run.config.model_dump(mode="json")
     return {key: value for key, value in config.items() if key != "seed"} | {"--init": run.init}
 
 

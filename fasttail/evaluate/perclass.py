@@ -10,6 +10,7 @@ import numpy as np
 
 from fasttail.atomic import whole_path
 from fasttail.config import ShotsConfig
+from fasttail.errors import UserError
 from fasttail.evaluate.shots import group_masks
 
 FIXED = ("split", "class", "name", "train_images", "shot_group", "images")
@@ -41,11 +42,11 @@ def update(
 ) -> None:
     """Puts methods' accuracies per class (0..1, float64 [C], nan where the split has no image) on a
     split into the file, in percent; what it says of other splits and methods stays."""
-    lines, methods = _read(path)
+    lines, methods = read(path, len(classes.names))
     methods = list(dict.fromkeys([*methods, *accuracy_of]))
     groups = classes.groups()
     for c, name in enumerate(classes.names):
-        line = lines.setdefault((split_name, str(c)), {})
+        line = lines.setdefault((split_name, c), {})
         line.update(
             zip(
                 FIXED,
@@ -63,11 +64,29 @@ def update(
         writer.writerows(lines.values())
 
 
-def _read(path: Path) -> tuple[dict[tuple[str, str], dict[str, str]], list[str]]:
-    """The lines by (split, class), and the methods that have a column."""
+def read(path: Path, num_classes: int) -> tuple[dict[tuple[str, int], dict[str, str]], list[str]]:
+    """The lines by (split, class), and the methods that have a column.
+
+    Raises `UserError` if the file is there and a line is not as `update` writes them.
+    """
     if not path.exists():
         return {}, []
+    lines = {}
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        lines = {(line["split"], line["class"]): line for line in reader}
-        return lines, [name for name in reader.fieldnames or () if name not in FIXED]
+        try:
+            methods = [name for name in reader.fieldnames or () if name not in FIXED]
+            for line in reader:
+                c = int(line["class"])
+                counts = int(line["train_images"]), int(line["images"])
+                for method in methods:
+                    float(line[method] or "nan")
+                if not (0 <= c < num_classes and min(counts) >= 0 and max(counts) < 2**63):
+                    raise ValueError("no such class, or no such number of images")
+                lines[line["split"], c] = line
+        except (ValueError, TypeError, KeyError, csv.Error) as error:
+            raise UserError(
+                f"{path}: damaged: line {reader.line_num}: {error}; delete the file, and fasttail "
+                "eval writes it again"
+            ) from None
+    return lines, methods

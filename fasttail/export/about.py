@@ -58,9 +58,9 @@ class About(BaseModel):
     outputs: Literal["logits", "scores"]
     class_names: tuple[str, ...] = Field(min_length=1)
     input: str
-    px: int = Field(ge=1)
+    px: int = Field(ge=1, le=65500)
     view: Literal["center", "whole"]
-    resize_px: int = Field(ge=1)
+    resize_px: int = Field(ge=1, le=65500)
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     transform: Literal["un", "l2n", "cl2n"]

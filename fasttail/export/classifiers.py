@@ -72,7 +72,10 @@ class OnnxClassifier:
             errors: Any = import_module("onnxruntime.capi.onnxruntime_pybind11_state")
         except ImportError:
             raise MissingExtra("an onnx model", "onnxruntime", "export") from None
-        failures = (errors.Fail, errors.InvalidProtobuf, errors.InvalidGraph, errors.NoSuchFile)
+        failures = (
+            *(errors.Fail, errors.InvalidProtobuf, errors.InvalidGraph, errors.NoSuchFile),
+            *(errors.InvalidArgument, errors.NotImplemented, errors.RuntimeException),
+        )
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 path, providers=["CPUExecutionProvider"]
@@ -84,6 +87,17 @@ class OnnxClassifier:
         if text is None:
             raise UserError(f"{path}: no model that fasttail export wrote (no {KEY!r} metadata)")
         self.about = About.read(text, str(path))
+        px, classes = self.about.px, len(self.about.class_names)
+        kind = "tensor(float)"
+        expected = [("images", kind, [3, px, px]), ("logits", kind, [classes])]
+        ends = [*self._session.get_inputs(), *self._session.get_outputs()]
+        # The first of a shape is the batch's, which has a name in place of a number.
+        there = [(end.name, end.type, list(end.shape[1:])) for end in ends]
+        if there != expected:
+            raise UserError(
+                f"{path}: its inputs and outputs are {there}, where its description has "
+                f"{expected}: export it again"
+            )
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         (logits_BC,) = self._session.run(None, {"images": unit_images(batch).numpy()})

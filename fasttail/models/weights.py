@@ -72,7 +72,8 @@ def load_into(model: Recognizer, source: str) -> Loaded:
     """
     published = pretrained.is_name(source)
     found = dict(pretrained.fetch(source)) if published else _read(_file(source))
-    given = _with_scales({_our_name(name, model): tensor for name, tensor in found.items()})
+    given = {_our_name(name, model): tensor for name, tensor in found.items()}
+    given = _with_scales(given, source)
     own = model.state_dict()
     fitting = {
         name: tensor
@@ -85,7 +86,8 @@ def load_into(model: Recognizer, source: str) -> Loaded:
     if fits < len(backbone) / 2:
         raise UserError(
             f"--init {source}: {fits} of this backbone's {len(backbone)} tensors are in it: "
-            f"is it of another architecture? It holds {', '.join(list(given)[:3])}, ..."
+            "is it of another architecture? It holds "
+            + ", ".join([*list(given)[:3], "..."] if given else ["no tensor"])
         )
     model.load_state_dict(fitting, strict=False)
     return Loaded(
@@ -120,16 +122,16 @@ def _read(path: Path) -> dict[str, Tensor]:
             raise UserError(f"{path}: not readable as safetensors: {error}") from None
     try:
         with torch.serialization.safe_globals(PLAIN_NUMPY):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return dict(_tensors(torch.load(path, map_location="cpu", weights_only=True)))
     except pickle.UnpicklingError:
         raise UserError(
             f"{path}: holds more than tensors, and pickled code is not run: "
             "save its state_dict alone"
         ) from None
-    except (RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    # A damaged file makes torch raise whatever Python raises; an empty one, one without a text.
+    except Exception as error:  # noqa: BLE001
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
         raise UserError(f"{path}: not readable as a torch file: {reason}") from None
-    return dict(_tensors(content))
 
 
 def _tensors(content: Any, prefix: str = "") -> list[tuple[str, Tensor]]:
@@ -142,7 +144,8 @@ def _tensors(content: Any, prefix: str = "") -> list[tuple[str, Tensor]]:
     found = []
     for name, value in content.items():
         if isinstance(value, Tensor):
-            found.append((f"{prefix}{name}", value))
+            if value.layout == torch.strided and not value.is_complex():
+                found.append((f"{prefix}{name}", value))
         else:
             found.extend(_tensors(value, f"{prefix}{name}."))
     return found
@@ -162,13 +165,15 @@ def _our_name(name: str, model: Recognizer) -> str:
     return inner + name.removeprefix("feat_model.")
 
 
-def _with_scales(given: dict[str, Tensor]) -> dict[str, Tensor]:
+def _with_scales(given: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     """The authors' LWS classifier, (W x + b) * scales, as a plain linear layer."""
     name = next((name for name in SCALES if name in given), None)
     if name is None:
         return given
     scale_C = given.pop(name).flatten()
-    given["classifier.weight"] = given["classifier.weight"] * scale_C[:, None]
-    if "classifier.bias" in given:
-        given["classifier.bias"] = given["classifier.bias"] * scale_C
-    return given
+    layer = {key: given[key] for key in ("classifier.weight", "classifier.bias") if key in given}
+    if any(tensor.shape[:1] != scale_C.shape for tensor in layer.values()):
+        raise UserError(f"--init {source}: {len(scale_C)} factors do not fit its classifier")
+    return given | {
+        key: tensor * scale_C.view(-1, *(1,) * (tensor.ndim - 1)) for key, tensor in layer.items()
+    }

@@ -1,8 +1,6 @@
 """Everything that a report says of a run, gathered; what can't be had is said in a line."""
 
-import csv
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 from fasttail import recipes, rundir, shards
 from fasttail.config import TrainConfig
 from fasttail.errors import UserError
+from fasttail.evaluate import perclass
 from fasttail.evaluate.shots import group_masks
 from fasttail.protocol import named, reported, settle
 from fasttail.report import heads, log, worst
@@ -34,7 +33,7 @@ class Made:
     facts: dict[str, str]
 
     @staticmethod
-    def of(what: str, about: dict[str, Any], **more: str) -> "Made":
+    def of(what: str, about: Mapping[str, Any], **more: str) -> "Made":
         """From a `rundir.provenance`, of whatever version."""
         facts = {
             key.replace("_", " "): str(value)
@@ -82,8 +81,8 @@ class RunView:
 def collect(run_dir: Path) -> RunView:
     """Reads a run. `UserError` if there is none; whatever else is not there is noted."""
     run = rundir.open_run(run_dir)
-    stage2 = _json(run_dir / "stage2.json")
-    config = recipes.check(stage2["config"], "stage2.json") if stage2 else run.config
+    stage2 = run.stage2()
+    config = recipes.check(stage2["config"], f"{run_dir}/stage2.json") if stage2 else run.config
     rows = run.rows()
     config = settle(config, {row["split"] for row in rows})
     training = log.read(run.log_path)
@@ -97,8 +96,9 @@ def collect(run_dir: Path) -> RunView:
     )
     if not training.epoch_T.size:
         view.missing.append("no curves of training: log.jsonl has no line of it")
-    if rows:
-        _add_accuracies(view)
+    with _noting(view):
+        if rows:
+            _add_accuracies(view)
     with _noting(view):
         opened = shards.open(run.shards_dir)
         if opened.digest != run.shards_digest:
@@ -119,14 +119,13 @@ def _noting(view: RunView) -> Iterator[None]:
         view.missing.append(str(error))
 
 
-def _made(run: Run, training: TrainingLog, stage2: dict[str, Any]) -> list[Made]:
-    begun = _json(run.dir / "run.json").get("provenance", {})
+def _made(run: Run, training: TrainingLog, stage2: Mapping[str, Any] | None) -> list[Made]:
     shards_facts = {"shards": str(run.shards_dir), "their digest": run.shards_digest}
-    made = [Made.of("stage 1", begun, **shards_facts)]
+    made = [Made.of("stage 1", run.provenance, **shards_facts)]
     again = [start.get("provenance", {}) for start in training.starts[1:]]
     if again:
         made.append(Made.of("stage 1, taken up again", again[-1], times=f"{len(again)}"))
-    return [*made, Made.of("stage 2", stage2["provenance"])] if stage2 else made
+    return [*made, Made.of("stage 2", stage2.get("provenance", {}))] if stage2 else made
 
 
 def _add_accuracies(view: RunView) -> None:
@@ -137,15 +136,15 @@ def _add_accuracies(view: RunView) -> None:
             f"no accuracy by class: fasttail eval --run {view.run.dir} writes {PER_CLASS}"
         )
         return
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = [line for line in csv.DictReader(file) if line["split"] == view.split]
+    lines, _ = perclass.read(path, classes)
     methods = [
         named(row["method"], row["protocol"]) for row in view.rows if row["split"] == view.split
     ]
     view.counts_C = np.zeros(classes, np.int64)
     view.accuracy = {method: np.full(classes, np.nan) for method in methods}
-    for line in lines:
-        c = int(line["class"])
+    for (split, c), line in lines.items():
+        if split != view.split:
+            continue
         view.counts_C[c] = int(line["train_images"])
         for method, accuracy_C in view.accuracy.items():
             accuracy_C[c] = float(line.get(method) or "nan")
@@ -180,7 +179,3 @@ def _add_heads(view: RunView, opened: Shards) -> None:
         view.worst = worst.worst(
             split, given["joint"].predicted_N, view.accuracy, view.counts_C, view.groups
         )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.is_file() else {}

@@ -1,21 +1,22 @@
 """A run's heads and what they say of a split's images, from the features that stage 2 keeps."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from fasttail import classify
+from fasttail import classify, records
 from fasttail.classify import features, tau
 from fasttail.classify.features import Features
 from fasttail.classify.head import Head
 from fasttail.classify.scoring import WITHOUT_PROBABILITIES, Answers, answers
 from fasttail.compute import pick
 from fasttail.config import ComputeConfig
+from fasttail.errors import UserError
 from fasttail.evaluate.calibration import BINS, expected_calibration_error
+from fasttail.records import Form
 from fasttail.rundir import Run
 from fasttail.shards import Shards
 from fasttail.train import rep
@@ -65,10 +66,12 @@ class Banks:
         or of something else."""
         folder, own = self._run.features_dir, head.backbone_digest()
         path = (folder / head.name if own else folder) / f"{split_name}.npy"
-        about = path.with_suffix(".json")
-        if not (path.exists() and about.exists()):
+        if not path.exists():
             return None
-        made_from = json.loads(about.read_text())
+        try:
+            made_from = records.read(path.with_suffix(".json"), Form)
+        except (UserError, FileNotFoundError):
+            return None
         expected = (self._model_sha256, self._shards.digest, own)
         keys = ("model_sha256", "shards_digest", "backbone_sha256")
         if tuple(made_from.get(key, "") for key in keys) != expected:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fasttail.records import Count, Form, Provenance, fits
+
 MOST_POINTS = 400  # of a curve: a longer one is averaged
 
 
@@ -26,8 +28,36 @@ class TrainingLog:
     starts: list[dict[str, Any]] = field(default_factory=list)
 
 
+class _Line(Form):
+    kind: str
+
+
+class _Start(Form):
+    provenance: Provenance = Provenance()
+
+
+class _Train(Form):
+    epoch: Count
+    global_step: Count
+    lr: float = np.nan
+    loss: float = np.nan
+    images_per_s: float = np.nan
+    waiting_share: float = np.nan
+
+
+class _Val(Form):
+    epoch: Count
+    all_micro: float
+    all_macro: float
+
+
+# What is read of the log, by the lines' `kind`.
+_FORMS: dict[str, type[Form]] = {"start": _Start, "train": _Train, "val": _Val}
+
+
 def read(path: Path) -> TrainingLog:
-    """Reads a log; what was done again after a kill counts once, a line cut short not at all."""
+    """Reads a log; what was done again after a kill counts once, a line that is cut short
+    or damaged not at all."""
     train: list[dict[str, Any]] = []
     val: list[dict[str, Any]] = []
     starts: list[dict[str, Any]] = []
@@ -65,9 +95,10 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             value = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(value, dict) and "kind" in value:
+        form = _FORMS.get(value["kind"]) if fits(value, _Line) else None
+        if form is not None and fits(value, form):
             found.append(value)
     return found
 

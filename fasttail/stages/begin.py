@@ -59,6 +59,10 @@ def shards_of(run: Run) -> Shards:
             f"(digest {opened.digest[:12]}, not {run.shards_digest[:12]}): "
             "convert them again as before, or begin a new run"
         )
+    if opened.class_names != run.class_names:
+        raise UserError(
+            f"{run.dir}/run.json: damaged: its class names are not those of {run.shards_dir}"
+        )
     return opened
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fasttail import classify, models, recipes, rundir, shards
+from fasttail import classify, models, recipes, records, rundir, shards
 from fasttail.config import TrainConfig
 from fasttail.errors import UserError
 from fasttail.models.weights import digest, load_into
 from fasttail.plan import samplers as plan_samplers
+from fasttail.records import Form, StudyJson
 from fasttail.shards import Shards
 from fasttail.stages import TrainOptions, base_config, check_start, shards_dir
 from fasttail.stages.options import configure
@@ -166,13 +167,10 @@ def begin(study: Study) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     """A study.json. `UserError` if it is damaged, or another version's."""
-    try:
-        about = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: damaged: {error}") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT or "asked" not in about:
+    about = records.read(path, Form)
+    if about.get("format") != FORMAT:
         raise UserError(f"{path}: no study that this version reads (format {FORMAT})")
-    return about
+    return records.check(about, StudyJson, path)
 
 
 def _check_init(

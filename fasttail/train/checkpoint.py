@@ -17,8 +17,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from fasttail import records
 from fasttail.atomic import whole_file
 from fasttail.errors import UserError
+from fasttail.records import Form
 
 FORMAT = "fasttail-1"
 
@@ -40,8 +42,8 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
         file.write(save(whole, {FORMAT: json.dumps(about)}))
 
 
-def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors on the CPU and their description.
+def load_weights(path: Path, form: type[Form] = Form) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors on the CPU and their description, which is of the form.
 
     Raises `UserError` if the file is missing, damaged, or no weights of fasttail's.
     """
@@ -60,9 +62,19 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         about = json.loads(header[FORMAT])
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged: {_line(error)}") from None
-    if not isinstance(about, dict):
-        raise UserError(f"{path}: damaged: its description is no object")
-    return tensors, about
+    return tensors, records.check(about, form, path)
+
+
+def put_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Weights that were read from `path` become a run's model's. `UserError` if they are another
+    network's than run.json names."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[-1].strip()
+        raise UserError(
+            f"{path}: not the weights of the network that run.json names: {reason[:200]}"
+        ) from None
 
 
 class Checkpoints:

@@ -24,7 +24,7 @@ from fasttail.plans import planned_loader, stage1_epochs
 from fasttail.protocol import settle
 from fasttail.rundir import Run, provenance
 from fasttail.shards import Shards
-from fasttail.train.checkpoint import Checkpoints, Position, load_weights, save_weights
+from fasttail.train.checkpoint import Checkpoints, Position, load_weights, put_weights, save_weights
 from fasttail.train.log import Meter, NonFiniteLoss, RunLog
 from fasttail.train.losses import loss_for_epoch
 from fasttail.train.preemption import Preempted, Preemption
@@ -98,12 +98,12 @@ def train(
         reporter.say(f"{checkpoints.damage}: the checkpoint before it is whole")
     if found is not None:
         position, weights, state = found
-        model.load_state_dict(weights)
+        put_weights(model, weights, run.checkpoints_dir)
         train_step.load_state(state)
         best = Best(**state["best"])
         reporter.say(f"going on at epoch {position.epoch + 1}, step {position.step}")
     elif run.init is not None:
-        model.load_state_dict(load_weights(run.start_path)[0])
+        put_weights(model, load_weights(run.start_path)[0], run.start_path)
     wait_for_all(world)
 
     def save(position: Position) -> float:
@@ -212,7 +212,8 @@ def train(
             f"the {config.keep} epoch's model is kept"
         )
         if config.keep == "best":
-            model.load_state_dict(load_weights(run.checkpoints_dir / Checkpoints.BEST)[0])
+            path = run.checkpoints_dir / Checkpoints.BEST
+            put_weights(model, load_weights(path)[0], path)
     if world.is_main:
         save_weights(run.model_path, model.state_dict(), about_model(run))
     wait_for_all(world)
@@ -242,9 +243,8 @@ def load_model(run: Run, compute: Compute) -> models.Recognizer:
             f"{run.dir}: stage 1 has not ended here (no {run.model_path.name}): "
             f"go on with fasttail train --stage rep --run {run.dir} --resume"
         )
-    weights, _ = load_weights(run.model_path)
     model = new_model(run.config, len(run.class_names))
-    model.load_state_dict(weights)
+    put_weights(model, load_weights(run.model_path)[0], run.model_path)
     compute.place(model)
     return model
 

@@ -15,6 +15,7 @@ QUIET = Reporter(quiet=True)
 
 def row(method: str, split: str, value: float, **more: Any) -> dict[str, Any]:
     about = {"method": method, "split": split, "protocol": "clean", "note": ""}
+    about |= {"images": 40, "worst": value}
     return {**about, **dict.fromkeys(MEASURES, value), **more}
 
 

@@ -22,6 +22,7 @@ from fasttail.engines import ffcv
 from fasttail.engines.kept import Kept
 from fasttail.errors import UserError
 from fasttail.export.command import export
+from fasttail.export.formats import KEY
 from fasttail.export.images import batches, find
 from fasttail.export.predict import predict
 from fasttail.loader import PlannedLoader
@@ -29,6 +30,7 @@ from fasttail.plans import eval_epoch, eval_view
 from fasttail.rundir import Run
 from fasttail.shards.convert import convert, rule_from
 from fasttail.train import rep
+from fasttail.train.checkpoint import load_weights
 from fasttail.world import World
 
 METHODS = ("joint", *classify.METHODS)
@@ -224,6 +226,52 @@ def test_mistakes_are_named(blob_run: Run, tmp_path: Path) -> None:
     refused("pickled code", model=tmp_path / "x.pt2")
     (tmp_path / "x.onnx").write_bytes(b"no model")
     refused("onnxruntime can't load it", model=tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("images", None),
+        ("pictures", "its inputs and outputs are .*'pictures'.*export it again"),
+        ("two", "its inputs and outputs are .*'images'.*'more'.*export it again"),
+        ("integers", "its inputs and outputs are .*int64.*export it again"),
+        ("other size", r"its inputs and outputs are .*\[3, 9, 9\].*export it again"),
+        ("no description", "written_by: Field required"),
+    ],
+)
+def test_an_onnx_with_other_inputs_than_its_description_says_is_refused(
+    blob_run: Run, blob_files: list[Path], tmp_path: Path, what: str, said: str | None
+) -> None:
+    onnx, helper = pytest.importorskip("onnx"), pytest.importorskip("onnx.helper")
+    path = tmp_path / "x.safetensors"
+    export(blob_run.dir, "tau", "state", path, Reporter(quiet=True))
+    about = load_weights(path)[1]
+    px, classes = (9 if what == "other size" else about["px"]), len(about["class_names"])
+    kind = onnx.TensorProto.INT64 if what == "integers" else onnx.TensorProto.FLOAT
+    names = {"pictures": ["pictures"], "two": ["images", "more"]}.get(what, ["images"])
+    inputs = [helper.make_tensor_value_info(name, kind, ["batch", 3, px, px]) for name in names]
+    logits = helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", classes])
+    nodes = [
+        helper.make_node("Cast", names[:1], ["x"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("GlobalAveragePool", ["x"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weight"], ["logits"]),
+    ]
+    weight = helper.make_tensor("weight", onnx.TensorProto.FLOAT, [3, classes], [0.5] * 3 * classes)
+    graph = helper.make_graph(nodes, "x", inputs, [logits], [weight])
+    model = helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 18)])
+    text = json.dumps({} if what == "no description" else about)
+    helper.set_model_props(model, {KEY: text})
+    onnx.save(model, tmp_path / "x.onnx")
+
+    def named() -> int:
+        return predict([str(blob_files[0])], model=tmp_path / "x.onnx", topk=1, as_json=False)
+
+    if said is None:
+        assert named() == 0
+        return
+    with pytest.raises(UserError, match=said):
+        named()
 
 
 @pytest.mark.gpu

@@ -160,6 +160,41 @@ def test_timms_weights_by_name_are_those_of_the_file_that_stands_in_for_them(
     torch.testing.assert_close(by_file.classifier.weight, fresh)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "not readable as a torch file: EOFError"),
+        (b"text", "not readable as a torch file: "),
+        ({}, "It holds no tensor"),
+        ({"model": {}}, "It holds no tensor"),
+        ({1: torch.zeros(2)}, "It holds backbone.1"),
+        ("within itself", "not readable as a torch file: RecursionError"),
+        ("sparse", "It holds no tensor"),
+        ("scales", "7 factors do not fit its classifier"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants")
+def test_a_file_without_weights_is_one_line(tmp_path: Path, content: object, said: str) -> None:
+    model, path = models.build("resnet20", 3), tmp_path / "x.pth"
+    own = model.state_dict()
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content == "within itself":
+        loop: dict[str, object] = {}
+        loop["again"] = loop
+        torch.save(loop, path)
+    elif content == "sparse":
+        torch.save({"a": torch.ones(2, 2).to_sparse()}, path)
+    elif content == "scales":
+        torch.save({**own, "classifier.scales": torch.ones(7)}, path)
+    else:
+        torch.save(content, path)
+    with pytest.raises(UserError, match=said) as caught:
+        load_into(model, str(path))
+    assert "x.pth" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_published_weights_are_taken_from_the_cache_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
