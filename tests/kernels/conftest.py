@@ -1,13 +1,21 @@
 """JPEGs of every kind, and a way to put boxes of one through the kernel."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fasttail import kernels
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+
+import _jpeg_writer
+
+SAMPLINGS = tuple(_jpeg_writer.SAMPLINGS)
 
 
 def noisy(height: int, width: int, seed: int) -> np.ndarray:
@@ -24,31 +32,11 @@ def encode(pixels: np.ndarray, **options: object) -> bytes:
     return file.getvalue()
 
 
-def resampled(jpeg: bytes, factors: int, size_hw: tuple[int, int]) -> bytes:
-    """The JPEG with other sampling factors (0x12: 4:4:0, 0x41: 4:1:1) and size in its header.
-
-    Pillow can't write these. With as many MCUs of as many blocks the scan stays valid; the picture
-    is another one, which does not matter here.
-    """
-    data, at = bytearray(jpeg), 2
-    while data[at + 1] not in (0xC0, 0xC1, 0xC2):
-        at += 2 + int.from_bytes(data[at + 2 : at + 4])
-    data[at + 5 : at + 7] = size_hw[0].to_bytes(2)
-    data[at + 7 : at + 9] = size_hw[1].to_bytes(2)
-    data[at + 11] = factors
-    return bytes(data)
-
-
 def every_kind(height: int, width: int) -> dict[str, bytes]:
     """A JPEG of each kind of about this size."""
     pixels = noisy(height, width, seed=height * 1000 + width)
-    whole = noisy(-(-height // 16) * 16, -(-width // 32) * 32, seed=1)
     return {
-        "4:4:4": encode(pixels, subsampling=0),
-        "4:2:2": encode(pixels, subsampling=1),
-        "4:2:0": encode(pixels, subsampling=2),
-        "4:4:0": resampled(encode(pixels, subsampling=1), 0x12, (width, height)),
-        "4:1:1": resampled(encode(whole, subsampling=2), 0x41, (whole.shape[0], whole.shape[1])),
+        **{sampling: _jpeg_writer.write(pixels, sampling) for sampling in _jpeg_writer.SAMPLINGS},
         "grey": encode(pixels[:, :, 0]),
         "progressive 4:2:0": encode(pixels, subsampling=2, progressive=True),
         "progressive 4:4:4": encode(pixels, subsampling=0, progressive=True),
