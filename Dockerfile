@@ -4,7 +4,7 @@
 #   docker run --rm --gpus all fasttail engines          which engines work here
 #   docker run --rm --gpus all --ipc=host -v "$PWD:/work" --user "$(id -u):$(id -g)" \
 #       fasttail train --stage rep --dataset inat2018    data/, shards/ and runs/ of this folder
-#   docker run ... --entrypoint torchrun fasttail --nproc-per-node 8 -m fasttail train ...
+#   docker run ... --entrypoint python fasttail -m fasttail.torchrun --nproc-per-node 8 train ...
 #
 # CUDA's libraries come with the wheels of torch and DALI, each of the version it was built with: a CUDA
 # base image would only hold them once more. The driver is the host's, through NVIDIA's container toolkit.

@@ -47,9 +47,9 @@ def test_the_numbers_of_nodes_and_gpus_agree() -> None:
 
 @pytest.mark.parametrize("there", [False, True])
 def test_a_pod_begins_the_run_or_goes_on_with_it(tmp_path: Path, there: bool) -> None:
-    torchrun = tmp_path / "torchrun"
-    torchrun.write_text('#!/bin/sh\necho "$@"\n')
-    torchrun.chmod(0o755)
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
     if there:
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "run.json").touch()
@@ -62,9 +62,9 @@ def test_a_pod_begins_the_run_or_goes_on_with_it(tmp_path: Path, there: bool) ->
         text=True,
         check=True,
     )
-    assert done.stdout.startswith("--nnodes 2 --nproc-per-node 8 ")
+    assert done.stdout.startswith("-m fasttail.torchrun --nnodes 2 --nproc-per-node 8 ")
     assert done.stdout.endswith(
-        f"train --stage rep --run-dir run {'--resume' if there else '--dataset d'}\n"
+        f"train --stage rep --run run {'--resume' if there else '--dataset d'}\n"
     )
 
 
@@ -78,7 +78,7 @@ def test_what_is_launched_is_known_to_torchrun_and_to_fasttail(name: str) -> Non
         if not line.lstrip().startswith("#")
     ]
     whole = re.sub(r"\\\n", " ", "\n".join(lines))
-    agent, own = re.search(r"torchrun (.*?) -m fasttail train(.*)", whole).groups()  # type: ignore[union-attr]
+    agent, own = re.search(r"-m fasttail.torchrun (.*?) train (.*)", whole).groups()  # type: ignore[union-attr]
     known = {option for action in get_args_parser()._actions for option in action.option_strings}
     options = set(re.findall(r"--[a-z-]+", agent))
     assert options >= {"--nnodes", "--nproc-per-node", "--rdzv-endpoint"}

@@ -1,4 +1,4 @@
-"""The Slurm script, with stand-ins for srun, scontrol and torchrun, and real signals."""
+"""The Slurm script, with stand-ins for srun, scontrol and the launcher, and real signals."""
 
 import os
 import shutil
@@ -22,8 +22,8 @@ while true; do
     kill -0 $task 2>/dev/null || exit $code
 done
 """
-# As torchrun: its child is in a session of its own, ends well on USR1, and needs a moment for it.
-TORCHRUN = """#!/bin/bash
+# As fasttail.torchrun: its child is in a session of its own, ends well on USR1, and needs a moment.
+LAUNCHER = """#!/bin/bash
 echo "$@" > arguments
 setsid python3 -c '
 import pathlib, signal, sys, time
@@ -48,7 +48,7 @@ esac
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Path:
-    for name, text in (("srun", SRUN), ("torchrun", TORCHRUN), ("scontrol", SCONTROL)):
+    for name, text in (("srun", SRUN), ("python", LAUNCHER), ("scontrol", SCONTROL)):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     return tmp_path
@@ -90,9 +90,9 @@ def test_a_warning_before_the_end_reaches_the_training_and_the_job_is_requeued(
     assert (cluster / "checkpoint").exists()
     assert (cluster / "requeued").read_text() == "4242\n"
     said = (cluster / "arguments").read_text()
-    assert "--nnodes 2 --nproc-per-node gpu" in said
+    assert "-m fasttail.torchrun --nnodes 2 --nproc-per-node gpu" in said
     assert "--rdzv-endpoint node7:24242" in said
-    assert "-m fasttail train --stage rep --dataset two words" in said
+    assert " train --stage rep --dataset two words" in said
 
 
 def test_a_cancelled_job_leaves_a_checkpoint_and_is_not_requeued(cluster: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_cancelled_job_leaves_a_checkpoint_and_is_not_requeued(cluster: Path) 
 
 
 def test_a_training_that_fails_fails_the_job_with_its_code(cluster: Path) -> None:
-    (cluster / "torchrun").write_text("#!/bin/bash\nexit 5\n")
+    (cluster / "python").write_text("#!/bin/bash\nexit 5\n")
     job = start(cluster, "--stage", "rep")
     job.communicate(timeout=20)
     assert job.returncode == 5
