@@ -233,9 +233,14 @@ def test_eval_prints_its_rows_as_one_json_object(
             "method": "tau",
             "protocol": "clean",
             "split": "test",
+            "note": "tau 0.7, chosen on val",
             "images": 7,
-            "many": None,
             "all_micro": 50.0,
+            "all_macro": 48.5,
+            "many": None,
+            "medium": 60.0,
+            "few": 37.0,
+            "worst": 37.0,
         }
     ]
     show(rows, run, World(), Reporter(), as_json=True)
