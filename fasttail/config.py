@@ -149,9 +149,15 @@ class ConvertConfig(Section):
         ge=0,
         description="an image that is no JPEG and has no side longer than this is stored as pixels",
     )
+    seek_spacing: int = Field(
+        default=576,
+        ge=0,
+        description="bytes of a JPEG from one point of its seek index to the next; 0: no index",
+    )
     raw_budget: Annotated[int | str | None, BeforeValidator(_budget)] = Field(
         default=None,
-        description="store images of the smallest classes as pixels: 4GiB, or 10% of images",
+        description="keep images of the smallest classes decoded, in a cache beside the shards: "
+        "4GiB, or 10% of images",
     )
     max_pixels: int = Field(
         default=100_000_000, ge=1, description="an image with more is a bad image"

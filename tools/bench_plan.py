@@ -192,7 +192,6 @@ def big_shards(folder: Path, epochs: Iterable[int]) -> None:
         **{"name": "big", "class_names": tuple(map(str, range(8142))), "digest": "", "made": {}},
         **{"mean": (0.5,) * 3, "std": (0.2,) * 3, "notes": (), "rejected": {}, "kinds": {}},
         splits={"train": SplitMeta(samples=BIG, parts=(part,), columns=digests)},
-        raw=None,
     )
     (folder / META_FILE).write_text(meta.model_dump_json())
     for column in table.values():

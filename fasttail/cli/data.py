@@ -1,4 +1,4 @@
-"""From images to shards: convert, verify, index, inspect."""
+"""From images to shards: convert, verify, index, cache, inspect."""
 
 from pathlib import Path
 
@@ -63,7 +63,14 @@ def convert(
         None, help="EXIF orientation: ignore, as the published pipelines do, or apply."
     ),
     raw_budget: str | None = typer.Option(
-        None, help="Keep images of the smallest classes as pixels: 4GiB, or 10% of the images."
+        None,
+        help="Keep images of the smallest classes decoded, in a cache beside the shards: 4GiB, or "
+        "10% of the images.",
+    ),
+    seek_spacing: int | None = typer.Option(
+        None,
+        help="Bytes of a JPEG from one point of its seek index to the next; 0: no index. "
+        "[default: 576]",
     ),
     check: str | None = typer.Option(
         None, help="decode: decode every image once; header: read headers. [default: decode]"
@@ -100,6 +107,7 @@ def convert(
             "max_side": max_side,
             "exif": exif,
             "raw_budget": raw_budget,
+            "seek_spacing": seek_spacing,
             "check": check,
             "on_bad": on_bad,
             "format": format,
@@ -121,10 +129,24 @@ def verify(
     command.run_verify(shards, as_json=as_json)
 
 
-@commands.command(epilog="Example: fasttail index data/*.tar --label-key label")
+@commands.command(
+    epilog="Examples: fasttail index data/*.tar --label-key label;  "
+    "fasttail index --seek shards/places-lt"
+)
 def index(
     tars: list[Path] = typer.Argument(
-        ..., help="Tars of WebDataset samples; train-*, val-*, test-* by their names."
+        ...,
+        metavar="TARS",
+        help="Tars of WebDataset samples; train-*, val-*, test-* by their names. With --seek: "
+        "directories of shards.",
+    ),
+    seek: bool = typer.Option(
+        False, "--seek", help="Make the seek index of shards that exist, and change nothing else."
+    ),
+    seek_spacing: int | None = typer.Option(
+        None,
+        help="Bytes of a JPEG from one point of its seek index to the next; 0: no index. "
+        "[default: 576]",
     ),
     out: Path | None = typer.Option(
         None, help="Where the table goes. [default: shards/NAME, by the folder of the tars]"
@@ -141,11 +163,34 @@ def index(
     jobs: int | None = typer.Option(None, help="Worker processes. [default: the usable cores]"),
     as_json: bool = typer.Option(False, "--json", help="One JSON object at the end, for scripts."),
 ) -> None:
-    """Make the class-index table over tar shards that exist, copying nothing."""
+    """Make the class-index table over tar shards that exist, or the seek index of any shards;
+    nothing is copied."""
     from fasttail.shards import command
 
+    if seek:
+        command.run_seek(tars, seek_spacing, as_json=as_json)
+        return
     options = {"label_key": label_key, "check": check, "on_bad": on_bad, "jobs": jobs}
-    command.run_index(tars, out, options, as_json=as_json)
+    command.run_index(tars, out, {**options, "seek_spacing": seek_spacing}, as_json=as_json)
+
+
+@commands.command(
+    epilog="Examples: fasttail cache shards/places-lt --budget 4GiB;  "
+    "fasttail cache shards/places-lt --remove"
+)
+def cache(
+    shards: Path = typer.Argument(..., help="The directory of the shards."),
+    budget: str | None = typer.Option(
+        None, help="How much to keep: 4GiB of decoded images, or 10% of the images."
+    ),
+    remove: bool = typer.Option(False, "--remove", help="Remove what is kept."),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object at the end, for scripts."),
+) -> None:
+    """Keep images of train's smallest classes decoded, beside the shards: the ones that are drawn
+    most often."""
+    from fasttail.shards import command
+
+    command.run_cache(shards, budget, drop=remove, as_json=as_json)
 
 
 @commands.command(

@@ -1,7 +1,8 @@
 """Memory-mapped parts, decoded by fasttail's own kernel in threads without Python's lock.
 
-Only the region of each box is decoded (`fasttail.kernels`). Buffers and order are `loop.py`'s. The
-name is that of the container that it reads first of all.
+Only the region of each box is decoded (`fasttail.kernels`), from the seek index on where there is
+one, or taken from the images that are kept decoded. Buffers and order are `loop.py`'s. The name is
+that of the container that it reads first of all.
 """
 
 from collections.abc import Generator
@@ -11,6 +12,7 @@ import torch
 
 from fasttail import kernels
 from fasttail.engines.base import Batch, BatchPlan, Plan
+from fasttail.engines.beside import Cached, Seek
 from fasttail.engines.buffers import Buffers
 from fasttail.engines.checksums import Checksums
 from fasttail.engines.loop import AHEAD, run_ahead
@@ -27,11 +29,8 @@ def available() -> bool:
 class Ticket:
     """A batch in the kernel's threads, whose failures name the sample."""
 
-    def __init__(
-        self, split: Source, checksums: Checksums, ids_B: np.ndarray, ticket: kernels.Ticket
-    ) -> None:
-        self._split = split
-        self._checksums = checksums
+    def __init__(self, decoder: "Decoder", ids_B: np.ndarray, ticket: kernels.Ticket) -> None:
+        self._decoder = decoder
         self._ids_B = ids_B
         self._ticket = ticket
         self.done = ticket.done
@@ -41,19 +40,22 @@ class Ticket:
         failed = self._ticket.wait()
         if failed is not None:
             b, reason = failed
-            raise CorruptSample(f"{self._split.where(int(self._ids_B[b]))}: {reason}")
-        self._checksums.mark(self._ids_B)
+            i, decoder = int(self._ids_B[b]), self._decoder
+            raise CorruptSample(f"{decoder.split.where(i)}: {reason}{decoder.cached.note(i)}")
+        self._decoder.checksums.mark(self._ids_B)
 
 
 class Decoder:
     """The kernel over a split's mapped parts."""
 
     def __init__(self, split: Source, threads: int) -> None:
-        self._split = split
+        self.split = split
         self._parts = tuple(split.part_bytes(p) for p in range(len(split.part_paths)))
         self._starts_P = np.array([part.ctypes.data for part in self._parts], np.uint64)
         self._table = Table(split)
-        self._checksums = Checksums(split)
+        self._seek = Seek(split)
+        self.cached = Cached(split)
+        self.checksums = Checksums(split)
         self._pool = kernels.Pool(threads)
 
     def submit(self, batch: BatchPlan, images_BHWC: np.ndarray) -> Ticket:
@@ -64,14 +66,17 @@ class Decoder:
         items_B["src"] = self._starts_P[rows.parts_B] + rows.offsets_B.astype(np.uint64)
         items_B["size"] = rows.sizes_B
         items_B["mode"] = rows.modes_B
-        items_B["check"] = self._checksums.unchecked(ids_B)
+        items_B["check"] = self.checksums.unchecked(ids_B)
         items_B["crc32"] = rows.crc32_B
         items_B["height"] = rows.heights_B
         items_B["width"] = rows.widths_B
         items_B["box"] = batch.boxes_B4
         items_B["flip"] = batch.flips_B
-        ticket = self._pool.submit(items_B, images_BHWC, keep=self._parts)
-        return Ticket(self._split, self._checksums, ids_B, ticket)
+        self._seek.fill(items_B, ids_B)
+        self.cached.fill(items_B, ids_B)
+        memory = (*self._parts, self._seek, self.cached)
+        ticket = self._pool.submit(items_B, images_BHWC, keep=memory)
+        return Ticket(self, ids_B, ticket)
 
     def close(self) -> None:
         self._pool.close()

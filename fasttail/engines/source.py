@@ -14,6 +14,33 @@ JPEG = 0  # the bytes of a JPEG file
 RAW = 1  # pixels, RGB, row by row
 
 
+class Decoded(Protocol):
+    """K samples of a source that are kept decoded, by id: each as kernels/planes.c has it."""
+
+    @property
+    def ids_K(self) -> np.ndarray: ...
+
+    @property
+    def offsets_K(self) -> np.ndarray:
+        """int64 [K], bytes from the beginning of `planes`."""
+        ...
+
+    @property
+    def sizes_K(self) -> np.ndarray:
+        """int64 [K], bytes."""
+        ...
+
+    @property
+    def crc32_K(self) -> np.ndarray:
+        """uint32 [K], of those bytes."""
+        ...
+
+    @property
+    def planes(self) -> np.ndarray:
+        """All of them, uint8, memory-mapped."""
+        ...
+
+
 class Source(Protocol):
     """N samples in some container files ("parts"). Arrays may be memory-mapped."""
 
@@ -58,6 +85,17 @@ class Source(Protocol):
         ...
 
     @property
+    def seek(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The seek index of the JPEGs, if there is one: words uint64 [W] as kernels/seek.h has
+        them, and where each sample's begin, int64 [N + 1]."""
+        ...
+
+    @property
+    def cache(self) -> Decoded | None:
+        """The samples that are kept decoded, if there are any."""
+        ...
+
+    @property
     def part_paths(self) -> Sequence[Path]: ...
 
     def __len__(self) -> int: ...
@@ -94,6 +132,7 @@ class InMemory:
         self.sizes_N = np.array([len(image) for image in images], np.int64)
         self.crc32_N = np.array([zlib.crc32(image) for image in images], np.uint32)
         self.labels_N = np.zeros(len(images), np.int64)
+        self.seek = self.cache = None
 
     def __len__(self) -> int:
         return len(self._data)

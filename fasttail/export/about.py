@@ -37,7 +37,7 @@ class FileRule(BaseModel):
 
     def rule(self) -> Rule:
         """For `shards.image.prepare`; every image is decoded once, so that damage is found."""
-        return Rule(check="decode", **self.model_dump())
+        return Rule(check="decode", seek_spacing=0, **self.model_dump())
 
 
 class About(BaseModel):

@@ -114,7 +114,7 @@ def read(pool: Pool, paths: Sequence[str], first: int) -> tuple[Photo, ...]:
         for start in range(0, len(paths), AT_A_TIME):
             which = np.arange(start, min(start + AT_A_TIME, len(paths)))
             no = np.zeros(len(which), bool)
-            yield Task(first + start, "hand", files.pick(which), which, raw_K=no, measured_K=no)
+            yield Task(first + start, "hand", files.pick(which), which, measured_K=no)
 
     def take(task: Task, done: Done) -> None:
         start = task.number - first

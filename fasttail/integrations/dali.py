@@ -91,7 +91,7 @@ def source(
         if raw:
             raise UserError(
                 f"{images.dir}: {raw} images of {images.name} are stored as pixels, which DALI's "
-                "decoders can't read: convert without --raw-budget, or give the files"
+                "decoders can't read: give the files instead"
             )
     elif labels is None:
         raise UserError("files come without labels: give labels=, one a file")

@@ -16,7 +16,8 @@ from fasttail.evaluate.shots import group_masks
 from fasttail.report import duplicates, measure, need_packages
 from fasttail.report.duplicates import Duplicates
 from fasttail.report.measure import EpochTime
-from fasttail.shards import Shards, tailraw
+from fasttail.shards import Shards, tail
+from fasttail.shards.columns import RAW
 
 EXPONENTS = {"class": 0.0, "sqrt": 0.5}
 BUDGETS = ("5%", "10%", "30%")
@@ -29,8 +30,9 @@ PERCENTILES = (5, 50, 95)
 class Inspection:
     """What `inspect` says. Sizes in pixels and bytes; shares in 0..1.
 
-    `shot_groups` gives classes and training images of each group. `raw_draws` is the share of
-    draws, by sampler, that falls on images stored as pixels; `raw_budget_draws` what it would
+    `shot_groups` gives classes and training images of each group. `seek_share` is the seek index as
+    a share of train's bytes, `cached` what the cache holds. `decoded_draws` is the share of draws,
+    by sampler, that falls on images stored as pixels or in the cache; `budget_draws` what it would
     be if so many percent of the images were. `too_small` are classes with fewer than `TOO_SMALL`
     training images, `absent` those without an image in a split. `longer_side_px` by percentile.
     """
@@ -50,8 +52,10 @@ class Inspection:
     absent: dict[str, list[str]]
     train_bytes: int
     stored: dict[str, dict[str, int]]
-    raw_draws: dict[str, float]
-    raw_budget_draws: dict[str, dict[str, float]]
+    seek_share: float
+    cached: dict[str, int]
+    decoded_draws: dict[str, float]
+    budget_draws: dict[str, dict[str, float]]
     notes: tuple[str, ...]
     duplicates: Duplicates | None = None
     epoch: EpochTime | None = None
@@ -72,18 +76,18 @@ def inspect(opened: Shards) -> Inspection:
     by_size = np.argsort(-counts_C, kind="stable")
     groups = group_masks(counts_C, ShotsConfig())
 
-    def draws(raw_N: np.ndarray) -> dict[str, float]:
-        return {name: tailraw.share_of_draws(labels_N, raw_N, q) for name, q in EXPONENTS.items()}
+    def draws(kept: np.ndarray) -> dict[str, float]:
+        return {name: tail.share_of_draws(labels_N, kept, q) for name, q in EXPONENTS.items()}
 
     def named(classes: np.ndarray) -> dict[str, int]:
         return {opened.class_names[c]: int(counts_C[c]) for c in classes}
 
-    order_N = tailraw.order(labels_N)
-    budget_draws = {}
-    for budget in BUDGETS:
-        raw_N = np.zeros(len(split), bool)
-        raw_N[order_N[: int(len(split) * float(budget.rstrip("%")) / 100)]] = True
-        budget_draws[budget] = draws(raw_N)
+    cache = split.cache
+    order_N = tail.order(labels_N)
+    decoded_N = np.asarray(split.modes_N) == RAW
+    if cache is not None:
+        decoded_N[cache.ids_K] = True
+    shares = {budget: float(budget.rstrip("%")) / 100 for budget in BUDGETS}
     largest = int(np.argmax(heights_N.astype(np.int64) * widths_N))
     sides = np.percentile(np.maximum(heights_N, widths_N), PERCENTILES)
     empty = {
@@ -113,8 +117,12 @@ def inspect(opened: Shards) -> Inspection:
         },
         train_bytes=int(np.asarray(split.sizes_N).sum()),
         stored=opened.meta.kinds,
-        raw_draws=draws(np.asarray(split.modes_N) == 1),
-        raw_budget_draws=budget_draws,
+        seek_share=0.0 if split.seek is None else split.seek[0].nbytes / int(split.sizes_N.sum()),
+        cached={"images": cache.meta.images, "bytes": cache.meta.bytes} if cache else {},
+        decoded_draws=draws(decoded_N),
+        budget_draws={
+            budget: draws(order_N[: int(len(split) * share)]) for budget, share in shares.items()
+        },
         notes=opened.meta.notes,
     )
 
@@ -177,9 +185,13 @@ def facts(found: Inspection) -> dict[str, str]:
             f"{split}: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
             for split, kinds in found.stored.items()
         ),
-        "draws from raw images": shares(found.raw_draws),
+        "seek index": f"{found.seek_share:.2%} of train" if found.seek_share else "none",
+        "cache": f"{found.cached['images']:,} images, {found.cached['bytes'] / 2**20:,.1f} MiB"
+        if found.cached
+        else "none",
+        "draws without decoding": shares(found.decoded_draws),
     }
-    for budget, by_sampler in found.raw_budget_draws.items():
+    for budget, by_sampler in found.budget_draws.items():
         lines[f"with --raw-budget {budget}"] = shares(by_sampler)
     if found.too_small:
         lines[f"under {TOO_SMALL} images"] = _some(found.too_small)

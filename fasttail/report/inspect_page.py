@@ -15,7 +15,7 @@ from fasttail.report.inspect import EXPONENTS, Inspection, facts
 from fasttail.report.page import Drawn, write_page
 from fasttail.report.pictures import Picture, thumbnail
 from fasttail.report.svg import Tips
-from fasttail.shards import Shards, Split, tailraw
+from fasttail.shards import Shards, Split, tail
 
 SHOWN = 4  # classes at each end
 PICTURES = 6  # of each
@@ -57,11 +57,11 @@ def sides(figure: Figure, train: Split) -> None:
     axes.set_ylabel("training images")
 
 
-def raw_coverage(figure: Figure, train: Split) -> None:
+def coverage(figure: Figure, train: Split) -> None:
     """Share of draws that falls on the images of the smallest classes, by how many are kept."""
     axes = figure.subplots()
     labels_N = np.asarray(train.labels_N)
-    order_N = tailraw.order(labels_N)
+    order_N = tail.order(labels_N)
     counts_N = np.asarray(train.counts_C)[labels_N[order_N]].astype(np.float64)
     images_N = np.arange(1, len(labels_N) + 1) / len(labels_N)
     some = np.unique(np.linspace(0, len(labels_N) - 1, STEPS).astype(int))
@@ -71,7 +71,7 @@ def raw_coverage(figure: Figure, train: Split) -> None:
         axes.plot(images_N[some], share_N[some], color=colour, label=f"sampler {name}")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel("images kept as pixels")
+    axes.set_xlabel("images kept decoded")
     axes.set_ylabel("draws that need no decoding")
     legend(axes)
 
@@ -85,9 +85,9 @@ PLOTS = (
     ("Image sizes", "Of the training images.", sides),
     (
         "What --raw-budget covers",
-        "The images of the smallest classes are drawn most often; kept as pixels, they are not "
+        "The images of the smallest classes are drawn most often; kept decoded, they are not "
         "decoded again.",
-        raw_coverage,
+        coverage,
     ),
 )
 

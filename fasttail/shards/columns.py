@@ -1,6 +1,8 @@
 """The columns of the class-index table, and what their values mean. Light: workers import it."""
 
 import hashlib
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,11 @@ COLUMNS = {
     "crc32": np.dtype("<u4"),  # [N], of those bytes
     "names": np.dtype("u1"),  # [bytes]: the source names, one after the other
     "name_starts": np.dtype("<i8"),  # [N + 1]
+}
+# Columns that a table may have besides: the seek index of its JPEGs.
+SEEK = {
+    "seek": np.dtype("<u8"),  # [words]: each JPEG's points, as kernels/seek.h has them
+    "seek_starts": np.dtype("<i8"),  # [N + 1]: where each sample's begin
 }
 # The columns that say what a sample is, wherever it lies.
 CONTENT = ("labels", "heights", "widths", "modes", "sizes", "crc32")
@@ -47,6 +54,22 @@ def mapped(path: Path, dtype: np.dtype, length: int | None) -> np.memmap:
     if end - start != shape[0] * dtype.itemsize:
         raise ValueError(f"{end - start} bytes of values, not {shape[0] * dtype.itemsize}")
     return np.memmap(path, dtype, "r", start, shape)
+
+
+def stored(column: Sequence[np.ndarray], path: Path, dtype: np.dtype) -> str:
+    """Writes a column, given in pieces, so that it is on disk; returns its SHA-256."""
+    length = sum(map(len, column))
+    h = hashlib.sha256((length * dtype.itemsize).to_bytes(8, "little"))
+    with path.open("wb") as file:
+        about = {"descr": dtype.str, "fortran_order": False, "shape": (length,)}
+        npy.write_array_header_1_0(file, about)
+        for piece in column:
+            data = np.ascontiguousarray(piece, dtype).view(np.uint8).data
+            h.update(data)
+            file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return h.hexdigest()
 
 
 def digest(*pieces: np.ndarray | str | bytes) -> str:

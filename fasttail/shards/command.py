@@ -1,12 +1,12 @@
-"""What `fasttail convert`, `verify` and `index` do around the work: places, progress, words."""
+"""What `convert`, `verify`, `index` and `cache` do around the work: places, progress, words."""
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,12 @@ from fasttail.config import ConvertConfig
 from fasttail.console import Reporter, complaints, remarks
 from fasttail.datasets.base import Index
 from fasttail.errors import UserError, printable, stoppable
+from fasttail.shards import tail
+from fasttail.shards.columns import JPG
 from fasttail.shards.convert import convert
 from fasttail.shards.reader import Shards
+from fasttail.shards.reader import open as open_shards
+from fasttail.shards.seek import add_seek
 from fasttail.shards.tarindex import index_tars
 from fasttail.shards.verify import verify
 from fasttail.world import World
@@ -98,6 +102,37 @@ def run_index(
         _say_json(shards)
 
 
+def run_seek(folders: list[Path], spacing: int | None, *, as_json: bool = False) -> None:
+    """`fasttail index --seek`: for shards that exist."""
+    cfg = config_from({"seek_spacing": spacing})
+    console = remarks()
+    for folder in folders:
+        with stopped_politely(), _bar(console) as progress:
+            shards = add_seek(folder, cfg.seek_spacing, progress)
+        _say_beside(console, shards)
+        if as_json:
+            _say_json(shards)
+
+
+def run_cache(folder: Path, budget: str | None, *, drop: bool, as_json: bool = False) -> None:
+    """`fasttail cache`: makes the cache, or removes it."""
+    if drop == (budget is not None):
+        raise UserError("fasttail cache takes --budget, say 4GiB or 10%, or --remove")
+    console = remarks()
+    if drop:
+        removed = tail.remove(open_shards(folder).dir)
+        console.print(f"{folder}: {'its cache is removed' if removed else 'it has no cache'}")
+        return
+    wanted = config_from({"raw_budget": budget}, {"raw_budget": "--budget"}).raw_budget
+    assert wanted is not None
+    with stopped_politely(), _bar(console) as progress:
+        tail.keep(folder, wanted, progress)
+    shards = open_shards(folder)
+    _say_beside(console, shards)
+    if as_json:
+        _say_json(shards)
+
+
 def run_verify(folder: Path, *, as_json: bool = False) -> None:
     """`fasttail verify`: prints what is wrong and exits with 1, or says that all is well."""
     console = remarks()
@@ -117,13 +152,19 @@ def run_verify(folder: Path, *, as_json: bool = False) -> None:
     )
 
 
-def config_from(options: dict[str, Any]) -> ConvertConfig:
-    """The configuration with these values, None meaning the default. Raises `UserError`."""
+def config_from(
+    options: dict[str, Any], flags: Mapping[str, str] = MappingProxyType({})
+) -> ConvertConfig:
+    """The configuration with these values, None meaning the default.
+
+    Raises `UserError`, which names the option: by `flags`, where it is not called as the value.
+    """
     try:
         return ConvertConfig(**{k: v for k, v in options.items() if v is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-")
+        name = str(first["loc"][0])
+        option = flags.get(name, "--" + name.replace("_", "-"))
         raise UserError(f"{option} {first['input']!r}: {first['msg']}") from None
 
 
@@ -200,13 +241,29 @@ def _say(console: Console, shards: Shards) -> None:
         say(f"  {note}")
     for split, n in shards.meta.rejected.items():
         say(f"  {split}: {n} bad images left out, listed in {shards.dir}/rejected.csv")
-    if raw := shards.meta.raw:
-        say(
-            f"  kept as pixels: {raw.images:,} images of the smallest classes, "
-            f"{raw.share_of_draws['class']:.0%} of class-balanced and "
-            f"{raw.share_of_draws['sqrt']:.0%} of square-root draws"
-        )
+    _say_beside(console, shards)
     say(f"{shards.dir} is ready: fasttail train --stage rep --shards {shards.dir}")
+
+
+def _say_beside(console: Console, shards: Shards) -> None:
+    """What lies beside the samples: the seek index, the cache."""
+    train = shards.split(tail.SPLIT)
+    cache, lines = train.cache, []
+    if train.seek is not None:
+        share = train.seek[0].nbytes / int(train.sizes_N[train.modes_N == JPG].sum())
+        lines.append(f"seek index: {share:.1%} of the JPEGs' bytes")
+    elif (train.modes_N == JPG).any():
+        lines.append(f"no seek index: fasttail index --seek {shards.dir} makes it")
+    if cache is not None:
+        share_of_draws = {
+            name: tail.share_of_draws(train.labels_N, cache.ids_K, q)
+            for name, q in (("class-balanced", 0.0), ("square-root", 0.5))
+        }
+        draws = " and ".join(f"{share:.0%} of {name}" for name, share in share_of_draws.items())
+        size = f"{cache.meta.bytes / 1e6:,.1f} MB"
+        lines.append(f"kept decoded: {cache.meta.images:,} images, {size}: {draws} draws")
+    for line in lines:
+        console.print(f"  {line}", markup=False)
 
 
 def _say_json(shards: Shards) -> None:

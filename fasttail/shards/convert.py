@@ -22,7 +22,7 @@ from fasttail.config import ConvertConfig
 from fasttail.datasets.base import ArrayImages, Facts, Index, SplitIndex
 from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError
-from fasttail.shards import finish, format, parts, tailraw
+from fasttail.shards import finish, format, parts, tail
 from fasttail.shards.columns import digest
 from fasttail.shards.containers import Container, container
 from fasttail.shards.image import Rule
@@ -40,12 +40,11 @@ Progress = Callable[[str, int, int], None]  # what is being done, so many images
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """One split before it is converted. `raw_N`: images of the tail that are kept as pixels."""
+    """One split before it is converted."""
 
     name: str
     index: SplitIndex
     facts: Facts
-    raw_N: np.ndarray
     measured_N: np.ndarray
     bounds: list[tuple[int, int]]
 
@@ -60,16 +59,20 @@ def convert(
     """
     work = WorkDir(Path(out))
     with Ranks() as ranks:
-        if ranks.is_main:
-            with work.held():
-                return _Conversion(index, work, cfg, ranks, progress).run()
-        return _Conversion(index, work, cfg, ranks, None).run()
+        if not ranks.is_main:
+            return _Conversion(index, work, cfg, ranks, None).run()
+        with work.held():
+            shards = _Conversion(index, work, cfg, ranks, progress).run()
+    if cfg.raw_budget is not None:
+        tail.keep(shards.dir, cfg.raw_budget, progress)
+    return shards
 
 
 def rule_from(cfg: ConvertConfig) -> Rule:
     """What the configuration asks of every image."""
     return Rule(
         check=cfg.check,
+        seek_spacing=cfg.seek_spacing if cfg.check == "decode" else 0,
         exif=cfg.exif,
         max_side=cfg.max_side,
         jpeg_quality=cfg.jpeg_quality,
@@ -116,7 +119,7 @@ class _Conversion:
 
     def _run(self, pool: Pool) -> Shards:
         self.ranks.barrier()  # the first rank has made the folder
-        plans = [self._plan(name, split, pool) for name, split in self.index.splits.items()]
+        plans = [self._plan(name, split) for name, split in self.index.splits.items()]
         names = {plan.name: self._names(plan.index) for plan in plans}
         keys = {
             (plan.name, number): self._key(plan, bounds, names[plan.name])
@@ -159,45 +162,16 @@ class _Conversion:
 
     # --- planning -------------------------------------------------------------------------------
 
-    def _plan(self, name: str, split: SplitIndex, pool: Pool) -> SplitPlan:
+    def _plan(self, name: str, split: SplitIndex) -> SplitPlan:
         facts = split.images.facts()
         n = len(split.labels_N)
         measured_N = np.zeros(n, bool)
-        raw_N = np.zeros(n, bool)
-        if name == "train":
-            if self.index.mean is None:
-                measured_N[:: max(1, -(-n // MEASURED_IMAGES))] = True
-            if self.cfg.raw_budget is not None:
-                raw_N = tailraw.choose(
-                    split.labels_N,
-                    self.cfg.raw_budget,
-                    lambda ids: self._dimensions(split, ids, pool),
-                )
+        if name == "train" and self.index.mean is None:
+            measured_N[:: max(1, -(-n // MEASURED_IMAGES))] = True
         # These decide about every image, so that none is expected to go in as it is.
         if self.cfg.max_side is not None or self.cfg.exif == "apply":
             facts = Facts(facts.bytes_N, np.zeros(n, bool), facts.stamp_N)
-        return SplitPlan(
-            name, split, facts, raw_N, measured_N, parts.divide(facts, self.cfg.part_size)
-        )
-
-    def _dimensions(self, split: SplitIndex, ids: np.ndarray, pool: Pool) -> np.ndarray:
-        """int64 [n, 2]: the heights and widths that images will be stored with; 0 for a bad one."""
-        found = np.zeros((len(ids), 2), np.int64)
-
-        def tasks() -> Iterator[Task]:
-            for start in range(0, len(ids), parts.CHUNK_IMAGES):
-                which = ids[start : start + parts.CHUNK_IMAGES]
-                no = np.zeros(len(which), bool)
-                images, labels = split.images.pick(which), split.labels_N[which]
-                yield Task(start, "size", images, labels, raw_K=no, measured_K=no)
-
-        def take(task: Task, done: Done) -> None:
-            rows = done.rows_K
-            found[task.number : task.number + len(rows), 0] = rows["height"]
-            found[task.number : task.number + len(rows), 1] = rows["width"]
-
-        pool.run(tasks(), take)
-        return found
+        return SplitPlan(name, split, facts, measured_N, parts.divide(facts, self.cfg.part_size))
 
     @staticmethod
     def _names(split: SplitIndex) -> Names:
@@ -218,7 +192,6 @@ class _Conversion:
             plan.facts.bytes_N[a:b],
             plan.facts.stamp_N[a:b],
             plan.index.labels_N[a:b],
-            plan.raw_N[a:b],
             plan.measured_N[a:b],
         )
 
@@ -242,7 +215,7 @@ class _Conversion:
         file = format.part_name(plan.name, number, self.container.suffix)
         record = self.work.record(file, None)
         known = self.work.load(record, key)
-        whole = known is not None and finish.is_whole(self.work.out, known)
+        whole = known is not None and finish.is_whole(self.work, known)
         # Every rank looks for itself; they must agree, whatever their file system shows them.
         if all(self.ranks.gather(whole)) and known is not None:
             self._advance(plan.name, len(known.rows_K))
@@ -252,7 +225,6 @@ class _Conversion:
             number,
             bounds,
             plan.facts,
-            plan.raw_N,
             self.container,
             pixels=isinstance(plan.index.images, ArrayImages),
         )
@@ -264,7 +236,7 @@ class _Conversion:
             record = self.work.record(file, None)
             record.unlink(missing_ok=True)
             finish.need_space(self.work, part.end)
-            self.work.clear_spools()
+            self.work.clear_chunks()
             path.unlink(missing_ok=True)
             path.touch()
         self.ranks.barrier()
@@ -312,8 +284,8 @@ class _Conversion:
                 kind="store",
                 images=plan.index.images.pick(ids),
                 labels_K=plan.index.labels_N[ids],
-                raw_K=plan.raw_N[ids],
                 measured_K=plan.measured_N[ids],
+                seek=str(self.work.seek(format.part_name(part.split, part.number, ""), a)),
                 place=place,
             )
 
@@ -335,6 +307,6 @@ class _Conversion:
     def _clean_up(self) -> None:
         """What is of no use to the next run makes room at once."""
         if self.ranks.is_main and self.work.path.is_dir():
-            self.work.clear_spools()
+            self.work.clear_chunks()
             for path in self.work.path.glob(f"*{self.container.suffix}"):
                 path.unlink()

@@ -4,7 +4,7 @@ import csv
 import errno
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,8 @@ from fasttail.config import ConvertConfig
 from fasttail.datasets.base import Index
 from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError, printable
-from fasttail.shards import table, tailraw
-from fasttail.shards.columns import CONTENT, RAW, digest
+from fasttail.shards import table
+from fasttail.shards.columns import CONTENT, digest
 from fasttail.shards.containers import Container
 from fasttail.shards.format import (
     DAMAGED_FILE,
@@ -25,8 +25,9 @@ from fasttail.shards.format import (
     VERSION,
     Meta,
     PartMeta,
-    RawMeta,
+    SeekMeta,
     SplitMeta,
+    part_name,
 )
 from fasttail.shards.parts import Part
 from fasttail.shards.workdir import PartRows, WorkDir
@@ -83,6 +84,20 @@ def finish_part(
         suffix, content = companion
         with atomic.whole_file((work.out / file).with_suffix(suffix)) as other:
             other.write(content)
+    name = part_name(part.split, part.number, "")
+    rows.seek = join_seek(work, name, (start for start, _ in part.chunks))
+
+
+def join_seek(work: WorkDir, name: str, chunk_starts: Iterable[int]) -> str:
+    """Puts the chunks' seek indices one after the other. Returns the file's name in `.convert/`."""
+    joined = work.temporary(f"{name}.seek")
+    with atomic.whole_file(joined) as file:
+        for start in chunk_starts:
+            chunk = work.seek(name, start)
+            if chunk.exists():
+                file.write(chunk.read_bytes())
+                chunk.unlink()
+    return joined.name
 
 
 def _append_spooled(
@@ -135,12 +150,22 @@ def columns_of(rows: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def is_whole(folder: Path, rows: PartRows) -> bool:
-    """Whether a finished part is still there."""
+def is_whole(work: WorkDir, rows: PartRows) -> bool:
+    """Whether a finished part is still there, and its seek indices."""
     if not rows.file:
         return True
-    path = folder / rows.file
-    return path.is_file() and path.stat().st_size == rows.file_bytes
+    seek_bytes = 8 * int(rows.rows_K["seek"].sum())
+    files = ((work.out / rows.file, rows.file_bytes), (work.temporary(rows.seek), seek_bytes))
+    return all(path.is_file() and path.stat().st_size == size for path, size in files)
+
+
+def _seek_columns(work: WorkDir, parts: list[PartRows]) -> Mapping[str, Sequence[np.ndarray]]:
+    """A split's seek index in pieces; none if no JPEG has one."""
+    files = [work.temporary(part.seek) for part in parts if part.seek]
+    words = [np.memmap(path, np.uint64, "r") for path in files if path.stat().st_size]
+    kept = [part.rows_K["seek"][part.rows_K["state"] != REJECTED] for part in parts]
+    starts = np.cumsum(np.concatenate([[0], *kept]), dtype=np.int64)
+    return {"seek": words, "seek_starts": [starts]} if words else {}
 
 
 def finish(
@@ -158,7 +183,6 @@ def finish(
     rejected = _report_bad(index, work, cfg, results, names)
     splits: dict[str, SplitMeta] = {}
     contents: list[str] = []
-    raw = None
     for split, parts in results.items():
         rows = np.concatenate([part.rows_K for part in parts])
         keep = rows["state"] != REJECTED
@@ -172,7 +196,9 @@ def finish(
         columns["parts"] = np.unique(part_of, return_inverse=True)[1]
         kept_names = names[split] if keep.all() else names[split].pick(np.flatnonzero(keep))
         columns["names"], columns["name_starts"] = kept_names.text, kept_names.starts
-        digests = table.write(work.out / f"{split}.index", columns, len(index.class_names))
+        seek = _seek_columns(work, parts)
+        folder = work.out / f"{split}.index"
+        digests = table.write(folder, columns, len(index.class_names), seek)
         metas = []
         for number, part in enumerate(parts):
             inside = part_of == number
@@ -186,10 +212,13 @@ def finish(
                         digest=table.part_digest(here),
                     )
                 )
-        splits[split] = SplitMeta(samples=len(labels), parts=tuple(metas), columns=digests)
+        splits[split] = SplitMeta(
+            samples=len(labels),
+            parts=tuple(metas),
+            columns=digests,
+            seek=SeekMeta(spacing=cfg.seek_spacing) if seek else None,
+        )
         contents += [split, table.content_digest(columns)]
-        if split == "train" and cfg.raw_budget is not None:
-            raw = _raw_meta(cfg.raw_budget, columns)
     mean, std = _mean_std(index, results["train"])
     meta = Meta(
         format=FORMAT,
@@ -206,7 +235,6 @@ def finish(
         notes=index.notes,
         rejected=rejected,
         kinds={split: _sum_kinds(parts) for split, parts in results.items()},
-        raw=raw,
     )
     with atomic.whole_file(work.out / META_FILE) as file:
         file.write(meta.model_dump_json(indent=1).encode() + b"\n")
@@ -294,20 +322,6 @@ def _mean_std(index: Index, train: list[PartRows]) -> tuple[Three, Three]:
     mean = [sums[1 + c] / pixels for c in range(3)]
     std = [max(sums[4 + c] / (pixels * 255) - mean[c] ** 2, 1e-8) ** 0.5 for c in range(3)]
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
-
-
-def _raw_meta(budget: int | str, columns: Mapping[str, np.ndarray]) -> RawMeta:
-    raw_N = columns["modes"] == RAW
-    return RawMeta(
-        budget=budget,
-        images=int(raw_N.sum()),
-        bytes=int(columns["sizes"][raw_N].sum()),
-        share_of_images=float(raw_N.mean()),
-        share_of_draws={
-            "class": tailraw.share_of_draws(columns["labels"], raw_N, 0.0),
-            "sqrt": tailraw.share_of_draws(columns["labels"], raw_N, 0.5),
-        },
-    )
 
 
 def _mib(size: int) -> str:

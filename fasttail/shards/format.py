@@ -2,7 +2,9 @@
 
     dataset.json         `Meta`; written last, so a folder without one is not finished
     train-00000.beton    a part: image bytes and labels in a container (`beton.py`, `tar.py`)
-    train.index/*.npy    the class-index table: where each sample lies, samples grouped by class
+    train.index/*.npy    the class-index table: where each sample lies, samples grouped by class;
+                         where points of its JPEG begin (the seek index)
+    train.cache/         images of the smallest classes, decoded: see `cache.py`
     rejected.csv         images that were left out, if any
     damaged.csv          damaged images that could be decoded and are stored re-encoded, if any
 
@@ -18,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fasttail.errors import UserError
 
 FORMAT = "fasttail-shards"
-VERSION = 1
+VERSION = 2
+READ = (1, VERSION)  # shards of version 1 have no seek index, and may have a tail of raw pixels
 META_FILE = "dataset.json"
 REJECTED_FILE = "rejected.csv"
 DAMAGED_FILE = "damaged.csv"
@@ -39,22 +42,22 @@ class PartMeta(_Strict):
     digest: str
 
 
+class SeekMeta(_Strict):
+    """The seek index of a split's JPEGs: the version of kernels/seek.h, a point every so many
+    bytes."""
+
+    version: Literal[1] = 1
+    spacing: int = Field(ge=1)
+
+
 class SplitMeta(_Strict):
-    """One split: its files, and the SHA-256 of each column of its table."""
+    """One split: its files, the SHA-256 of each column of its table, its seek index if it has
+    one."""
 
     samples: int = Field(ge=1)
     parts: tuple[PartMeta, ...]
     columns: dict[str, str]
-
-
-class RawMeta(_Strict):
-    """What `--raw-budget` kept as pixels, of train, and the share of draws that falls on it."""
-
-    budget: int | str
-    images: int
-    bytes: int
-    share_of_images: float
-    share_of_draws: dict[str, float]
+    seek: SeekMeta | None = None
 
 
 class Meta(_Strict):
@@ -78,7 +81,6 @@ class Meta(_Strict):
     notes: tuple[str, ...]
     rejected: dict[str, int]
     kinds: dict[str, dict[str, int]]
-    raw: RawMeta | None
 
 
 def part_name(split: str, number: int, suffix: str) -> str:
@@ -107,14 +109,16 @@ def read_meta(folder: Path) -> Meta:
         raise UserError(f"{path}: no JSON: {error}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path}: not written by fasttail (its format is not {FORMAT!r})")
-    if content.get("version") != VERSION:
+    if content.get("version") not in READ:
         raise UserError(
             f"{path}: shard format {content.get('version')!r}, written by "
             f"{content.get('written_by')!r}; this fasttail reads and writes format {VERSION}: "
             "convert the data set again, or use the fasttail that wrote it"
         )
+    if content["version"] == 1:
+        content.pop("raw", None)  # the table's modes tell it
     try:
-        return Meta.model_validate_json(path.read_bytes())
+        return Meta.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])

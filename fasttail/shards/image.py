@@ -4,10 +4,9 @@
     anything else of up to 64 px      -> its pixels
     anything else                     -> a JPEG, quality 95, 4:4:4
 
-The stored form never depends on the image's class, but for `raw`: there the pixels are stored that
-decoding the JPEG gives, which is what a decoder hands on anyway. `prepare` is a pure function, so
-that any process may do it. Source of the colour rules: Pillow's `convert("RGB")`, by which the
-published pipelines read (alpha is dropped, not blended).
+The stored form never depends on the image's class. `prepare` is a pure function, so that any
+process may do it. Source of the colour rules: Pillow's `convert("RGB")`, by which the published
+pipelines read (alpha is dropped, not blended).
 """
 
 import io
@@ -28,16 +27,17 @@ from fasttail.shards.jpeg import BadImage
 # What Pillow may try. Left out on purpose: EPS (runs Ghostscript), WMF, and other rare parsers.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
 MAX_SIDE = 65500  # of a JPEG; the .beton header has 16 bits
-MAX_RAW_BYTES = 8 << 20  # a larger image is not kept as pixels: it would not fit a page of .beton
 MAX_SCANS = 200  # of a JPEG that Pillow is to decode; the kernel has the same limit
 BIG_PIXELS = 16_000_000  # only one process at a time decodes an image of more than this
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What is asked of every image: see `ConvertConfig`, whose words these are."""
+    """What is asked of every image: see `ConvertConfig`, whose words these are. Without the kernel
+    there is no seek index."""
 
     check: str
+    seek_spacing: int
     exif: str
     max_side: int | None
     jpeg_quality: int
@@ -48,7 +48,7 @@ class Rule:
 @dataclass(frozen=True, slots=True)
 class Stored:
     """An image as it is stored. `kind`: "as is", "raw", or what it was when it is re-encoded.
-    `damage`: what was wrong with a file that could still be decoded."""
+    `damage`: what was wrong with a file that could still be decoded. `seek`: its seek index."""
 
     mode: int
     height: int
@@ -56,22 +56,21 @@ class Stored:
     data: bytes
     kind: str
     damage: str = ""
+    seek: bytes = b""
 
 
 Big = Callable[[int], AbstractContextManager[None]]
 
 
-def prepare(source: bytes | np.ndarray, rule: Rule, *, raw: bool, decode: bool, big: Big) -> Stored:
+def prepare(source: bytes | np.ndarray, rule: Rule, *, decode: bool, big: Big) -> Stored:
     """The stored form of an image: a file's bytes, or pixels uint8 [H, W, 3].
 
-    `raw`: as pixels, if it is no larger than `MAX_RAW_BYTES`. `decode`: it will be decoded, so it
-    is checked for damage, whatever the rule says. `big(pixels)` is held while an image of that
-    many pixels is decoded. Raises `BadImage`.
+    `decode`: it will be decoded, so it is checked for damage, whatever the rule says. `big(pixels)`
+    is held while an image of that many pixels is decoded. Raises `BadImage`.
     """
-    stored = _prepare(source, rule, decode or raw or rule.check == "decode", big)
-    if raw and stored.mode == JPG and stored.height * stored.width * 3 <= MAX_RAW_BYTES:
-        pixels = pixels_of(stored.mode, stored.height, stored.width, stored.data)
-        return Stored(RAW, stored.height, stored.width, pixels.tobytes(), "raw", stored.damage)
+    stored = _prepare(source, rule, decode or rule.check == "decode", big)
+    if rule.seek_spacing and stored.mode == JPG and stored.kind != "as is":
+        stored = replace(stored, seek=check_jpeg(stored.data, rule.seek_spacing))
     return stored
 
 
@@ -94,11 +93,13 @@ def _prepare(source: bytes | np.ndarray, rule: Rule, check: bool, big: Big) -> S
         return _convert(source, rule, big)
     if not jpeg.has_end(source):
         raise BadImage(f"JPEG ends at byte {len(source)} without an end marker: truncated")
+    seek = b""
     if check:
-        with big(header.height * header.width):
-            wrong = check_jpeg(source)
-        if wrong is not None:
-            return _rescue(source, rule, big, wrong)
+        try:
+            with big(header.height * header.width):
+                seek = check_jpeg(source, rule.seek_spacing)
+        except BadImage as error:
+            return _rescue(source, rule, big, str(error))
         try:
             _open(source)
         except BadImage as error:
@@ -106,7 +107,7 @@ def _prepare(source: bytes | np.ndarray, rule: Rule, check: bool, big: Big) -> S
             pixels = pixels_of(JPG, header.height, header.width, source)
             stored = _encode(Image.fromarray(pixels), rule, "JPEG, damaged")
             return replace(stored, damage=str(error))
-    return Stored(JPG, header.height, header.width, source, "as is")
+    return Stored(JPG, header.height, header.width, source, "as is", seek=seek)
 
 
 def _rescue(source: bytes, rule: Rule, big: Big, wrong: str) -> Stored:
@@ -117,24 +118,6 @@ def _rescue(source: bytes, rule: Rule, big: Big, wrong: str) -> Stored:
     except BadImage:
         raise BadImage(wrong) from None
     return replace(stored, kind="JPEG, damaged", damage=wrong)
-
-
-def dimensions(source: bytes | np.ndarray, rule: Rule) -> tuple[int, int]:
-    """Height and width that an image will be stored with, from its header. Raises `BadImage`."""
-    if isinstance(source, np.ndarray):
-        height, width = source.shape[:2]
-    elif jpeg.is_jpeg(source):
-        header = jpeg.read_header(source)
-        height, width = header.height, header.width
-        if rule.exif == "apply" and jpeg.orientation(source, header.exif) >= 5:
-            height, width = width, height
-    else:
-        image = _open(source)
-        width, height = image.size
-        if rule.exif == "apply" and _orientation(image) >= 5:
-            height, width = width, height
-    _check_size(height, width, rule)
-    return shrunk_size(height, width, rule.max_side)
 
 
 def ppm_header(data: bytes) -> tuple[int, int, int] | None:
@@ -148,23 +131,27 @@ def ppm_header(data: bytes) -> tuple[int, int, int] | None:
     return found.end(), height, width
 
 
-def check_jpeg(data: bytes) -> str | None:
-    """Decodes all of a JPEG's entropy-coded data: what is wrong, None if nothing is.
+def check_jpeg(data: bytes, seek_spacing: int) -> bytes:
+    """Reads all of a JPEG's entropy-coded data, and returns its seek index, a point every so many
+    bytes (0: none is made). Raises `BadImage` if anything is wrong with it.
 
     By the engines' own decoder where it is built, which is as strict as they are: a warning counts.
-    Otherwise by Pillow, which lets some damage pass. At an eighth of the size, where that is
-    possible: every bit still goes through the entropy decoder, which is what notices damage; the
-    inverse DCT and the colours can't fail.
+    Otherwise by Pillow, which lets some damage pass and makes no index: at an eighth of the size,
+    where that is possible, for every bit still goes through the entropy decoder.
     """
-    if kernels.available():
-        return kernels.jpeg_check(data)
-    try:
+    if not kernels.available():
         image = _open(data)
         image.draft("L", (max(1, image.width // 8), max(1, image.height // 8)))
         _load(image)
-    except BadImage as error:
-        return str(error)
-    return None
+        return b""
+    if not seek_spacing:
+        if wrong := kernels.jpeg_check(data):
+            raise BadImage(wrong)
+        return b""
+    try:
+        return kernels.jpeg_seek(data, seek_spacing).tobytes()
+    except ValueError as error:
+        raise BadImage(str(error)) from None
 
 
 def pixels_of(mode: int, height: int, width: int, data: bytes) -> np.ndarray:

@@ -52,14 +52,13 @@ def plan(
     number: int,
     bounds: tuple[int, int],
     facts: Facts,
-    raw_N: np.ndarray,
     container: Container,
     *,
     pixels: bool,
 ) -> Part:
-    """Lays out one part. `raw_N`: images that are stored as pixels, `pixels`: as all are here."""
+    """Lays out one part. `pixels`: its images are stored as pixels."""
     start, stop = bounds
-    plain_K = facts.plain_N[start:stop] & ~raw_N[start:stop]
+    plain_K = facts.plain_N[start:stop]
     sizes_K = facts.bytes_N[start:stop]
     slots_K = np.full(stop - start, -1, np.int64)
     rooms_K = np.zeros(stop - start, np.int64)

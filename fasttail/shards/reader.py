@@ -12,7 +12,8 @@ import numpy as np
 
 from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError, unknown
-from fasttail.shards.columns import COLUMNS, digest, mapped
+from fasttail.shards.cache import Cache, open_cache
+from fasttail.shards.columns import COLUMNS, SEEK, digest, mapped
 from fasttail.shards.format import Meta, SplitMeta, read_meta
 
 # Of a larger column the digest is left to `fasttail verify`. Who draws from it checks each draw:
@@ -52,7 +53,7 @@ class Shards:
             raise unknown(f"split of {self.dir}", name, self.meta.splits)
         if name not in self._splits:
             self._splits[name] = Split(
-                self.dir, name, self.meta.splits[name], self.meta.class_names
+                self.dir, name, self.meta.splits[name], self.meta.class_names, self.digest
             )
         return self._splits[name]
 
@@ -70,18 +71,19 @@ class Split:
     """
 
     def __init__(
-        self, folder: Path, name: str, meta: SplitMeta, class_names: tuple[str, ...]
+        self, folder: Path, name: str, meta: SplitMeta, class_names: tuple[str, ...], digest: str
     ) -> None:
         self.dir = folder
         self.name = name
         self.meta = meta
         self.class_names = class_names
+        self.digest = digest  # the whole data set's
         self.part_paths = tuple(folder / part.file for part in meta.parts)
         self._columns: dict[str, np.ndarray] = {}
         self._parts: dict[int, np.ndarray] = {}
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Split, (self.dir, self.name, self.meta, self.class_names)
+        return Split, (self.dir, self.name, self.meta, self.class_names, self.digest)
 
     def __len__(self) -> int:
         return self.meta.samples
@@ -140,6 +142,20 @@ class Split:
         """uint32 [N], of those bytes."""
         return self.column("crc32")
 
+    @property
+    def seek(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The seek index of the JPEGs: its words uint64 [W], and where each sample's begin in them,
+        int64 [N + 1]. None: there is none."""
+        return None if self.meta.seek is None else (self.column("seek"), self.column("seek_starts"))
+
+    @property
+    def cache(self) -> Cache | None:
+        """The samples that are kept decoded, if there are any; looked for at each call.
+
+        Raises `UserError` if they are of other shards.
+        """
+        return open_cache(self.dir, self.name, len(self), self.digest)
+
     @cached_property
     def counts_C(self) -> np.ndarray:
         """int64 [C]: samples of each class."""
@@ -162,9 +178,10 @@ class Split:
 
     def unchecked(self, name: str) -> np.ndarray:
         """One column, of the type and length that it should have, whatever its values are."""
-        n = {"indptr": self.num_classes + 1, "name_starts": len(self) + 1, "names": None}
+        n = {"indptr": self.num_classes + 1, "names": None, "seek": None}
+        n |= dict.fromkeys(("name_starts", "seek_starts"), len(self) + 1)
         try:
-            return mapped(self._file(name), COLUMNS[name], n.get(name, len(self)))
+            return mapped(self._file(name), {**COLUMNS, **SEEK}[name], n.get(name, len(self)))
         except (OSError, ValueError) as error:
             raise UserError(f"{self._file(name)}: {error}: {_advice(self.dir)}") from None
 

@@ -1,14 +1,13 @@
 """The class-index table: for every class its samples, for every sample where its bytes are."""
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from fasttail import atomic
-from fasttail.shards.columns import COLUMNS, CONTENT, digest
+from fasttail.shards.columns import COLUMNS, CONTENT, SEEK, digest, stored
 
 
 def group_by_class(labels_N: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -20,30 +19,31 @@ def group_by_class(labels_N: np.ndarray, num_classes: int) -> tuple[np.ndarray, 
     return indptr, np.argsort(keys_N, kind="stable").astype(np.int64, copy=False)
 
 
-def write(folder: Path, columns: Mapping[str, np.ndarray], num_classes: int) -> dict[str, str]:
+def write(
+    folder: Path,
+    columns: Mapping[str, np.ndarray],
+    num_classes: int,
+    seek: Mapping[str, Sequence[np.ndarray]] | None = None,
+) -> dict[str, str]:
     """Writes the table of one split; returns every column's SHA-256.
 
-    `columns`: all of `COLUMNS` but indptr and samples, which are made here. The folder appears
-    under its name only when all of it is on disk.
+    `columns`: all of `COLUMNS` but indptr and samples, which are made here. `seek`: those of `SEEK`
+    in pieces, if there are any. The folder appears under its name only when all of it is on disk.
     """
     indptr, samples = group_by_class(columns["labels"], num_classes)
     temporary = folder.with_name(f".{folder.name}.tmp")
     _remove(temporary)
     temporary.mkdir(parents=True)
 
+    whole = {**columns, "indptr": indptr, "samples": samples}
+    pieces = {**{name: [whole[name]] for name in COLUMNS}, **(seek or {})}
+
     def save(name: str) -> str:
-        column = {"indptr": indptr, "samples": samples}.get(name)
-        column = columns[name] if column is None else column
-        column = np.ascontiguousarray(column, COLUMNS[name])
-        with (temporary / f"{name}.npy").open("wb") as file:
-            np.save(file, column, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        return digest(column)
+        return stored(pieces[name], temporary / f"{name}.npy", {**COLUMNS, **SEEK}[name])
 
     # Together, since a disk takes as long for one fsync as for a few.
-    with ThreadPoolExecutor(len(COLUMNS)) as pool:
-        digests = dict(zip(COLUMNS, pool.map(save, COLUMNS), strict=True))
+    with ThreadPoolExecutor(len(pieces)) as pool:
+        digests = dict(zip(pieces, pool.map(save, pieces), strict=True))
     atomic.fsync_folder(temporary)
     _remove(folder)
     atomic.rename(temporary, folder)

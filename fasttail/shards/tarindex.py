@@ -80,14 +80,17 @@ def _look(
                 if progress is not None:
                     progress(name, seen, total)
 
-            pool.run(_tasks(name, split), take)
+            pool.run(_tasks(name, split, work), take)
             assert isinstance(split.images, TarImages)
             rows.rows_K["at"] = split.images.offsets_N
             results[name] = _by_tar(rows, split.images, work)
+            # In the order of the images, of whichever tar.
+            starts = range(0, len(rows.rows_K), parts.CHUNK_IMAGES)
+            results[name][0].seek = finish.join_seek(work, name, starts)
     return results
 
 
-def _tasks(name: str, split: SplitIndex) -> Iterator[Task]:
+def _tasks(name: str, split: SplitIndex, work: WorkDir) -> Iterator[Task]:
     n = len(split.labels_N)
     measured_N = np.zeros(n, bool)
     if name == "train":
@@ -99,8 +102,8 @@ def _tasks(name: str, split: SplitIndex) -> Iterator[Task]:
             kind="look",
             images=split.images.pick(ids),
             labels_K=split.labels_N[ids],
-            raw_K=np.zeros(len(ids), bool),
             measured_K=measured_N[ids],
+            seek=str(work.seek(name, a)),
         )
 
 

@@ -2,14 +2,13 @@
 
 every column of every table: its SHA-256, then whether the columns fit together
 every part: its size, header, metadata and allocation table (.beton)
-every sample: that its bytes lie in its part, apart from the others', and their crc32
+every sample: that its bytes lie in its part, apart from the others', and their crc32; then its seek
+index, and what the cache holds of it, against what its bytes give now
 """
 
-from collections import deque
+import functools
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from os import sched_getaffinity
 from pathlib import Path
 from zlib import crc32
 
@@ -17,11 +16,12 @@ import numpy as np
 
 from fasttail.errors import UserError
 from fasttail.shards import beton, table
-from fasttail.shards.columns import COLUMNS, CONTENT, JPG, RAW, digest
+from fasttail.shards.beside import Beside
+from fasttail.shards.columns import COLUMNS, CONTENT, JPG, RAW, SEEK, digest
 from fasttail.shards.reader import Split
 from fasttail.shards.reader import open as open_shards
+from fasttail.shards.threads import in_order
 
-_CHUNK = 256  # samples that a thread looks at in one go
 _SHOWN = 20  # sample ids in a message
 _NAMED = 5  # source names
 Progress = Callable[[str, int, int], None]
@@ -60,7 +60,7 @@ def _columns(split: Split, found: Found) -> dict[str, np.ndarray] | None:
     """The table, or None if it can't be relied on."""
     before = len(found.problems)
     columns = {}
-    for name in COLUMNS:
+    for name in (*COLUMNS, *(SEEK if split.meta.seek else ())):
         try:
             columns[name] = split.unchecked(name)
         except UserError as error:
@@ -100,9 +100,12 @@ def _inconsistencies(split: Split, columns: dict[str, np.ndarray]) -> Iterator[s
     pixels = columns["heights"].astype(np.int64) * columns["widths"] * 3
     for i in np.flatnonzero(raw & (sizes != pixels))[:1]:
         yield f"{split.where(int(i))}: {sizes[i]} bytes are not its pixels"
-    starts = columns["name_starts"]
-    if starts[0] != 0 or (np.diff(starts) < 0).any() or starts[-1] != len(columns["names"]):
-        yield "name_starts does not fit names"
+    for name, of in (("name_starts", "names"), ("seek_starts", "seek")):
+        starts = columns.get(name)
+        if starts is not None and (
+            starts[0] != 0 or (np.diff(starts) < 0).any() or starts[-1] != len(columns[of])
+        ):
+            yield f"{name} does not fit {of}"
 
 
 def _verify_samples(
@@ -112,6 +115,7 @@ def _verify_samples(
     total: int,
     progress: Progress | None,
 ) -> None:
+    beside = Beside(split)
     for number, meta in enumerate(split.meta.parts):
         ids = np.flatnonzero(columns["parts"] == number)
         here = {name: columns[name][ids] for name in (*CONTENT, "offsets")}
@@ -130,7 +134,12 @@ def _verify_samples(
             found.problems.append(f"{meta.file}: {len(part)} bytes, written with {meta.bytes}")
         elif path.suffix == beton.SUFFIX:
             found.problems += _beton_problems(meta.file, part, here)
-        bad = _bad_samples(part, here, lambda n: _advance(found, split, n, total, progress))
+
+        def look(k: int, data: np.ndarray, ids: np.ndarray = ids) -> None:
+            beside.look(int(ids[k]), data)
+
+        advance = functools.partial(_advance, found, split, total, progress)
+        bad = _bad_samples(part, here, look, advance)
         found.bytes += int(here["sizes"].sum())
         if len(bad):
             hint = _swapped_with(split, columns, part, number) if len(bad) == len(ids) else ""
@@ -138,9 +147,11 @@ def _verify_samples(
                 f"{meta.file}: {len(bad)} of {len(ids)} samples are not what was written{hint}: "
                 f"samples {_ids(ids[bad])}{_sources(split, ids[bad])}"
             )
+    for problem, misfits in beside.problems():
+        found.problems.append(f"{problem}: samples {_ids(misfits)}" if len(misfits) else problem)
 
 
-def _advance(found: Found, split: Split, n: int, total: int, progress: Progress | None) -> None:
+def _advance(found: Found, split: Split, total: int, progress: Progress | None, n: int) -> None:
     found.samples += n
     if progress is not None:
         progress(split.name, found.samples, total)
@@ -164,9 +175,13 @@ def _beton_problems(file: str, part: np.ndarray, here: dict[str, np.ndarray]) ->
 
 
 def _bad_samples(
-    part: np.ndarray, here: dict[str, np.ndarray], advance: Callable[[int], None]
+    part: np.ndarray,
+    here: dict[str, np.ndarray],
+    good: Callable[[int, np.ndarray], None],
+    advance: Callable[[int], None],
 ) -> np.ndarray:
-    """Places among a part's samples whose bytes are not there, overlap, or have another crc32."""
+    """Places among a part's samples whose bytes are not there, overlap, or have another crc32. The
+    others are handed to `good`, place and bytes."""
     offsets, sizes, crc = here["offsets"], here["sizes"], here["crc32"]
     bad = (offsets < 0) | (sizes <= 0) | (sizes > len(part) - offsets)  # a sum could overflow
     by_place = np.flatnonzero(~bad)
@@ -174,25 +189,17 @@ def _bad_samples(
     ends = np.maximum.accumulate((offsets + sizes)[by_place])
     bad[by_place[1:][ends[:-1] > offsets[by_place[1:]]]] = True
 
-    def look(start: int) -> tuple[int, int]:
-        stop = min(start + _CHUNK, len(sizes))
+    def look(start: int, stop: int) -> int:
         for k in range(start, stop):
             if not bad[k]:
                 data = part[offsets[k] : offsets[k] + sizes[k]]
                 bad[k] = crc32(data) != crc[k]  # type: ignore[arg-type] - arrays have a buffer
-        return start, stop
+                if not bad[k]:
+                    good(k, data)
+        return stop - start
 
-    threads = len(sched_getaffinity(0))
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[tuple[int, int]]] = deque()
-        for start in range(0, len(sizes), _CHUNK):
-            waiting.append(pool.submit(look, start))
-            if len(waiting) > 2 * threads:
-                a, b = waiting.popleft().result()
-                advance(b - a)
-        for future in waiting:
-            a, b = future.result()
-            advance(b - a)
+    for _, looked_at in in_order(len(sizes), look):
+        advance(looked_at)
     return np.flatnonzero(bad)
 
 

@@ -4,8 +4,10 @@ lock                  held by the conversion that is running
 train-00000.beton     a part that is being written
 spool-4096            images of the chunk that begins at its image 4096, whose place in the
                       part is not known yet
+seek-4096             the seek indices of that chunk's images
 train-00000.R.npz     rank R's rows of that part, while the other ranks work on theirs
 train-00000.npz       the rows of a finished part: the next run need not make it again
+train-00000.seek      its seek indices
 """
 
 import json
@@ -24,13 +26,14 @@ from fasttail.shards.format import WORK_DIR, part_name
 from fasttail.shards.parts import Part
 from fasttail.shards.worker import ABSENT, ROW, Done
 
-_KEPT = ("rejected", "damaged", "kinds", "sums", "file", "file_bytes")
+_KEPT = ("rejected", "damaged", "kinds", "sums", "file", "file_bytes", "seek")
 
 
 @dataclass
 class PartRows:
     """What became of the K images of a part. `rejected` and `damaged`: (place in the part, why);
-    `kinds` and `sums`: see `worker.Done`. `file`: the finished part, "" if no image is left."""
+    `kinds` and `sums`: see `worker.Done`. `file`: the finished part, "" if no image is left.
+    `seek`: the file of their seek indices in `.convert/`, "" if there is none."""
 
     rows_K: np.ndarray
     rejected: list[tuple[int, str]] = field(default_factory=list)
@@ -39,6 +42,7 @@ class PartRows:
     sums: list[int] = field(default_factory=lambda: [0] * 7)
     file: str = ""
     file_bytes: int = 0
+    seek: str = ""
 
     def take(self, start: int, done: Done) -> None:
         """Adds what a worker did with the chunk that begins at image `start`."""
@@ -92,9 +96,14 @@ class WorkDir:
     def spool(self, part: Part, chunk_start: int) -> Path:
         return self.path / f"{part_name(part.split, part.number, '')}.spool-{chunk_start}"
 
-    def clear_spools(self) -> None:
-        for path in self.path.glob("*.spool-*"):
-            path.unlink(missing_ok=True)
+    def seek(self, name: str, chunk_start: int) -> Path:
+        """A chunk's seek indices; `name` is the part's, without its suffix."""
+        return self.path / f"{name}.seek-{chunk_start}"
+
+    def clear_chunks(self) -> None:
+        for what in ("spool", "seek"):
+            for path in self.path.glob(f"*.{what}-*"):
+                path.unlink(missing_ok=True)
 
     def record(self, file: str, rank: int | None) -> Path:
         """Where the rows of a part are kept: of a finished one, or one rank's of an unfinished."""

@@ -28,6 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isqrt
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Literal
 from zlib import crc32
 
@@ -43,7 +44,6 @@ from fasttail.shards.image import (
     BIG_PIXELS,
     Rule,
     Stored,
-    dimensions,
     pixels_of,
     ppm_header,
     prepare,
@@ -60,6 +60,7 @@ ROW = np.dtype(
         ("height", "<i4"),
         ("width", "<i4"),
         ("crc32", "<u4"),
+        ("seek", "<u4"),  # words of its seek index
         ("size", "<i8"),  # of the image's own bytes
         ("at", "<i8"),  # where its framing begins, in the part or in the spool
     ]
@@ -84,16 +85,16 @@ class Task:
     """A chunk of K images.
 
     "store": to be written to `place`. "look": they stay where they are, and only what is known of
-    them comes back. "hand": what would be stored comes back. "size": only height and width, from
-    the header.
+    them comes back. "hand": what would be stored comes back. `seek`: the file for the words of
+    their seek indices, if there are to be any.
     """
 
     number: int
-    kind: Literal["store", "look", "hand", "size"]
+    kind: Literal["store", "look", "hand"]
     images: Images
     labels_K: np.ndarray
-    raw_K: np.ndarray
     measured_K: np.ndarray
+    seek: str = ""
     place: Place | None = None
     skip: dict[int, str] = field(default_factory=dict)  # images that killed a worker, and how
 
@@ -191,17 +192,14 @@ class Worker:
         self.lock_fd = os.open(f"/proc/self/fd/{lock_fd}", os.O_RDWR | os.O_CLOEXEC)
         self._libc = ctypes.CDLL(None)
         self._open: dict[str, tuple[str, int]] = {}
+        self._seeks: list[bytes] = []  # of the chunk's images, in their order
         self._now = (0, 0)
 
     def run(self, task: Task) -> Done | Failed:
         rows = np.zeros(len(task.labels_K), ROW)
         done = Done(task.number, rows, [], [], {}, [0] * 7)
-        do = {
-            "store": self._store,
-            "look": self._look,
-            "hand": self._hand,
-            "size": self._size,
-        }[task.kind]
+        do = {"store": self._store, "look": self._look, "hand": self._hand}[task.kind]
+        self._seeks.clear()
         try:
             for k in range(len(rows)):
                 try:
@@ -217,6 +215,8 @@ class Worker:
                 finally:
                     self.status.set(task.number, k, 0.0)
             self._begin_writeback(task.place)
+            if task.seek and self.rule.seek_spacing:
+                Path(task.seek).write_bytes(b"".join(self._seeks))
         except OSError as error:
             return Failed(error.errno, f"{error}")
         finally:
@@ -269,17 +269,8 @@ class Worker:
     def _hand(self, task: Task, k: int, source: bytes | np.ndarray, done: Done) -> None:
         done.handed[k] = self._prepare(task, k, source)
 
-    def _size(self, task: Task, k: int, source: bytes | np.ndarray, done: Done) -> None:
-        done.rows_K[k]["height"], done.rows_K[k]["width"] = dimensions(source, self.rule)
-
     def _prepare(self, task: Task, k: int, source: bytes | np.ndarray) -> Stored:
-        return prepare(
-            source,
-            self.rule,
-            raw=bool(task.raw_K[k]),
-            decode=bool(task.measured_K[k]),
-            big=self._big,
-        )
+        return prepare(source, self.rule, decode=bool(task.measured_K[k]), big=self._big)
 
     def _note(self, task: Task, k: int, stored: Stored, done: Done) -> None:
         row = done.rows_K[k]
@@ -290,6 +281,8 @@ class Worker:
         if stored.damage:
             done.damaged.append((k, stored.damage))
         done.kinds[stored.kind] = done.kinds.get(stored.kind, 0) + 1
+        row["seek"] = len(stored.seek) // 8
+        self._seeks.append(stored.seek)
 
     def _leave_empty(self, place: Place | None, k: int) -> None:
         """A container may want to know where a slot is not used."""

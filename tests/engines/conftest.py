@@ -27,6 +27,8 @@ class StoredSplit:
     offsets_N: np.ndarray = field(init=False)
     sizes_N: np.ndarray = field(init=False)
     crc32_N: np.ndarray = field(init=False)
+    seek: tuple[np.ndarray, np.ndarray] | None = field(init=False, default=None)
+    cache: None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         raw = [isinstance(sample, np.ndarray) for sample in self.samples]

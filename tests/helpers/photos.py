@@ -43,8 +43,10 @@ def encoded(
 SMALL = encoded(0, size=(20, 30))
 
 
-def jpegs(counts: tuple[int, ...], size=(90, 120)) -> list[tuple[str, bytes, int]]:
-    """(path, content, label): different sizes, baseline and progressive, RGB and grey."""
+def jpegs(
+    counts: tuple[int, ...], size=(90, 120), *, progressive: bool = True
+) -> list[tuple[str, bytes, int]]:
+    """(path, content, label): different sizes, RGB and grey, baseline and some progressive."""
     found = []
     for label, n in enumerate(counts):
         for i in range(n):
@@ -55,7 +57,7 @@ def jpegs(counts: tuple[int, ...], size=(90, 120)) -> list[tuple[str, bytes, int
                 mode=mode,
                 size=(size[0] + 3 * (seed % 4), size[1] - 5 * (seed % 3)),
                 quality=80 + seed % 10,
-                progressive=seed % 3 == 1,
+                progressive=progressive and seed % 3 == 1,
                 subsampling=seed % 3,
             )
             found.append((f"c{label}/{i}.jpg", content, label))

@@ -17,7 +17,7 @@ COUNTS = (120, 60, 12, 3)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images above 64 px, so that they are JPEGs but for the tail that the budget keeps raw."""
+    """Images above 64 px, so that they are JPEGs; some of the tail is kept decoded."""
     labels_N = np.repeat(np.arange(len(COUNTS)), COUNTS)
     images = np.random.default_rng(0).integers(0, 255, (len(labels_N), 70, 80, 3), dtype=np.uint8)
     names = ("oak", "elm", "ash", "[yew]")
@@ -31,14 +31,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_shares_of_draws_are_those_counted_by_hand(folder: Path) -> None:
     found = inspect(shards.open(folder))
     # 5% of 195 images: the 3 of [yew] and 6 of the 12 of ash
-    assert found.stored["train"]["raw"] == 9
-    assert found.raw_draws["class"] == pytest.approx((1 + 6 / 12) / 4)
+    assert found.cached["images"] == 9
+    assert found.decoded_draws["class"] == pytest.approx((1 + 6 / 12) / 4)
     weights = np.sqrt(COUNTS)
-    assert found.raw_draws["sqrt"] == pytest.approx(
+    assert found.decoded_draws["sqrt"] == pytest.approx(
         (weights[3] + weights[2] * 6 / 12) / weights.sum()
     )
-    assert found.raw_budget_draws["5%"] == found.raw_draws
-    assert found.raw_budget_draws["30%"]["class"] > found.raw_draws["class"]
+    assert found.budget_draws["5%"] == found.decoded_draws
+    assert found.budget_draws["30%"]["class"] > found.decoded_draws["class"]
+    assert 0 < found.seek_share < 0.02
 
 
 def test_classes_and_shot_groups_are_told(folder: Path, capsys: pytest.CaptureFixture) -> None:

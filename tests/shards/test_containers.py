@@ -65,7 +65,7 @@ def test_stock_ffcv_reads_raw_images_pixel_for_pixel(tmp_path: Path, os_cache: b
 
 @pytest.mark.ffcv
 @pytest.mark.parametrize("os_cache", [True, False])
-def test_stock_ffcv_reads_jpegs_raw_tails_and_an_image_larger_than_a_page(
+def test_stock_ffcv_reads_every_image_also_those_kept_decoded_and_one_larger_than_a_page(
     tmp_path: Path, os_cache: bool
 ) -> None:
     pytest.importorskip("ffcv", reason="the ffcv extra")
@@ -74,10 +74,13 @@ def test_stock_ffcv_reads_jpegs_raw_tails_and_an_image_larger_than_a_page(
     assert len(large) > PAGE
     samples = [*photos.jpegs((9, 4)), ("c1/large.jpg", large, 1)]
     samples.append(("c1/last.jpg", photos.encoded(7), 1))
+    samples.insert(2, ("c0/small.png", photos.encoded(8, "PNG", size=(50, 60)), 0))
     index = photos.index(tmp_path / "in", samples)
     split = convert(index, tmp_path / "out", CFG.model_copy(update={"raw_budget": "20%"}))
     split = split.split("train")
-    assert 0 < split.modes_N.sum() < len(split)
+    assert split.modes_N.sum() == 1
+    assert split.cache is not None
+    assert split.cache.meta.images == 2  # of three: one is progressive
     found, labels = stock_ffcv.read(split.part_paths[0], "64", os_cache, tmp_path)
     assert labels.tolist() == split.labels_N.tolist()
     import cv2
@@ -99,9 +102,8 @@ def tars(tmp_path_factory: pytest.TempPathFactory) -> Path:
     samples = photos.jpegs((9, 6, 5))
     samples.insert(3, ("c0/bad.jpg", b"\xff\xd8\xff no image", 0))
     samples.insert(9, ("c1/x.png", photos.encoded(3, "PNG"), 1))
-    cfg = CFG.model_copy(
-        update={"format": "tar", "part_size": 30_000, "raw_budget": "10%", "on_bad": "skip"}
-    )
+    samples[5:5] = [(f"c0/{i}.png", photos.encoded(i, "PNG", size=(40, 50)), 0) for i in range(2)]
+    cfg = CFG.model_copy(update={"format": "tar", "part_size": 30_000, "on_bad": "skip"})
     convert(photos.index(folder / "in", samples), folder / "out", cfg)
     return folder / "out"
 
@@ -117,7 +119,7 @@ def test_tarfile_reads_samples_and_labels(tars: Path) -> None:
                 found[member.name] = file.read()
     del found["__left_out__"]
     images = sorted(name for name in found if not name.endswith(".cls"))
-    assert len(images) == len(split) == 21
+    assert len(images) == len(split) == 23
     assert sum(name.endswith(".ppm") for name in images) == 2
     by_place = np.lexsort((split.offsets_N, split.parts_N))
     order = iter(by_place)

@@ -142,42 +142,6 @@ def test_torchrun_s_processes_write_what_one_writes(tmp_path: Path) -> None:
     assert sum(name.endswith(".beton") for name in one) > 2
 
 
-def test_tail_raw_holds_what_decoding_gives(tmp_path: Path) -> None:
-    index = photos.index(tmp_path / "in", photos.jpegs((20, 6, 3)))
-    plain = train(tmp_path / "plain", index)
-    raw = train(tmp_path / "raw", index, raw_budget="20%")
-    kept = np.flatnonzero(raw.modes_N == 1)
-    assert kept.tolist() == [20, 21, 26, 27, 28], "the smallest classes first"
-    for i in range(len(raw)):
-        assert np.array_equal(stored_pixels(raw, i), stored_pixels(plain, i))
-    about = shards.open(tmp_path / "raw").meta.raw
-    assert about is not None
-    assert about.share_of_draws["class"] == pytest.approx((1 + 2 / 6) / 3)
-    counts = np.array([20, 6, 3])
-    p = np.sqrt(counts) / np.sqrt(counts).sum()
-    assert about.share_of_draws["sqrt"] == pytest.approx(p[2] + p[1] * 2 / 6)
-
-
-def test_a_raw_budget_in_bytes_is_kept(tmp_path: Path) -> None:
-    index = photos.index(tmp_path / "in", photos.jpegs((20, 6, 3)))
-    budget = 90 * 120 * 3 * 6
-    split = train(tmp_path / "out", index, raw_budget=budget)
-    raw = split.modes_N == 1
-    assert 5 <= raw.sum() <= 7
-    assert split.sizes_N[raw].sum() <= budget
-    assert raw[26:].all()
-
-
-def test_shrinking_treats_raw_and_jpeg_alike(tmp_path: Path) -> None:
-    index = photos.index(tmp_path / "in", photos.jpegs((8, 4)))
-    plain = train(tmp_path / "plain", index, max_side=80)
-    raw = train(tmp_path / "raw", index, max_side=80, raw_budget="30%")
-    assert raw.modes_N.sum() == 3
-    assert max(raw.heights_N.max(), raw.widths_N.max()) == 80
-    for i in range(len(raw)):
-        assert np.array_equal(stored_pixels(raw, i), stored_pixels(plain, i))
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_ignored_or_applied_as_asked(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()

@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, UnidentifiedImageError
 
-from fasttail.shards import jpeg, tailraw
+from fasttail.shards import jpeg, tail
 from fasttail.shards.image import (
     Rule,
     Stored,
-    dimensions,
     pixels_of,
     prepare,
     shrink_area,
@@ -21,11 +20,19 @@ from fasttail.shards.image import (
 from fasttail.shards.jpeg import BadImage
 from fasttail.shards.table import group_by_class
 
-RULE = Rule("decode", "ignore", None, 95, 64, 100_000_000)
+RULE = Rule(
+    check="decode",
+    seek_spacing=0,
+    exif="ignore",
+    max_side=None,
+    jpeg_quality=95,
+    raw_below_px=64,
+    max_pixels=100_000_000,
+)
 
 
 def stored(source: bytes | np.ndarray, rule: Rule = RULE) -> Stored:
-    return prepare(source, rule, raw=False, decode=False, big=lambda pixels: nullcontext())
+    return prepare(source, rule, decode=False, big=lambda pixels: nullcontext())
 
 
 def area_mean(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -85,19 +92,6 @@ def test_a_cut_or_changed_header_is_a_bad_image_or_a_header(cut: int, junk: byte
     assert header.height > 0
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF"])
-@pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_dimensions_are_those_that_are_stored(form: str, orientation: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    content = photos.encoded(1, form, size=(90, 200), exif=exif)
-    for rule in (RULE, Rule("decode", "apply", 100, 95, 64, 10**8)):
-        made = stored(content, rule)
-        assert dimensions(content, rule) == (made.height, made.width)
-    assert max(made.height, made.width) == 100
-    assert (made.height > made.width) == (orientation == 6)
-
-
 def test_an_exif_block_of_nonsense_is_no_orientation() -> None:
     rng = np.random.default_rng(0)
     for _ in range(500):
@@ -118,11 +112,11 @@ def test_ten_percent_of_places_lt_take_more_than_half_of_class_balanced_draws() 
     ranks = np.arange(365)
     counts = np.maximum(5, (4980 * (ranks + 1.0) ** -1.1).astype(int))
     labels = np.repeat(ranks, counts)
-    raw = tailraw.choose(labels, "10%", lambda ids: np.zeros((0, 2)))
-    assert raw.mean() == pytest.approx(0.1, abs=1e-3)
-    assert tailraw.share_of_draws(labels, raw, 0.0) > 0.5
-    assert tailraw.share_of_draws(labels, raw, 1.0) == pytest.approx(raw.mean())
-    assert tailraw.share_of_draws(labels, raw, 0.0) > tailraw.share_of_draws(labels, raw, 0.5)
+    kept = tail.order(labels)[: len(labels) // 10]
+    by_q = {q: tail.share_of_draws(labels, kept, q) for q in (0.0, 0.5, 1.0)}
+    assert by_q[0.0] > 0.5
+    assert by_q[1.0] == pytest.approx(0.1, abs=1e-3)
+    assert by_q[0.0] > by_q[0.5] > by_q[1.0]
 
 
 def test_the_engines_kernel_and_pillow_give_the_same_pixels() -> None:

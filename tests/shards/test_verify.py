@@ -121,7 +121,7 @@ def test_another_format_version_says_who_reads_what(copy: Path) -> None:
     meta["version"], meta["written_by"] = 7, "fasttail 9.0"
     (copy / "dataset.json").write_text(json.dumps(meta))
     with pytest.raises(
-        UserError, match=r"shard format 7, written by 'fasttail 9\.0'; this fasttail reads.*1"
+        UserError, match=r"shard format 7, written by 'fasttail 9\.0'; this fasttail reads.*2"
     ):
         shards.open(copy)
 
