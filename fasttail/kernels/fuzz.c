@@ -138,6 +138,12 @@ static void through_boxes(ft_decoder *decoder, const uint8_t *src, int64_t size,
             item.out_h = item.box[2];
             item.out_w = item.box[3];
         }
+        if (n == 1 || n == 2) { /* scaled, to a half and to a quarter */
+            item.box[2] = height;
+            item.box[3] = width;
+            item.out_h = ft_most(height / (5 * n), 1);
+            item.out_w = ft_most(width / (5 * n), 1);
+        }
         item.box[0] = (int32_t)draw((uint32_t)height + 8) - 4;
         item.box[1] = (int32_t)draw((uint32_t)width + 8) - 4;
         item.flip = (uint8_t)draw(2);
