@@ -24,7 +24,7 @@ parser.add_argument("--batch-size", type=int, default=256, help="over all proces
 parser.add_argument("--epochs", type=int, default=90)
 parser.add_argument("--save-every", type=int, default=1000, help="steps")
 args = parser.parse_args()
-dist.init_process_group()
+dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 if torch.cuda.is_available():
     torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 shards = open_shards(args.shards)  # fasttail
@@ -35,8 +35,7 @@ loader = Loader(  # fasttail
 model = resnet18(num_classes=classes).to(loader.device, memory_format=torch.channels_last)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 parts = {"model": model, "optimizer": optimizer, "loader": loader}
-checkpoint = Path("checkpoint.pt")
-if checkpoint.exists():
+if (checkpoint := Path("checkpoint.pt")).exists():
     saved = torch.load(checkpoint, map_location=loader.device)
     for name, part in parts.items():
         part.load_state_dict(saved[name])
@@ -56,4 +55,5 @@ for epoch in range(loader.epoch, args.epochs):
         print(f"epoch {epoch}: loss {loss.item():.3f}, drawn {drawn_C.tolist()}", flush=True)
         torch.save(model.state_dict(), "model.pt")
 loader.close()
+del network  # before its process group, or torch may abort as the process ends
 dist.destroy_process_group()
