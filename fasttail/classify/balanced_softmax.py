@@ -1,4 +1,4 @@
-"""Balanced Softmax on the frozen backbone: a classifier made anew, trained with instance-balanced
+"""Balanced Softmax on the frozen backbone: a new classifier, trained with instance-balanced
 draws, the class counts in its loss instead (Ren et al., NeurIPS 2020, equation 3)."""
 
 from fasttail.classify.classifiers import as_head, fresh, with_fitted

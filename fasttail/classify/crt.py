@@ -1,4 +1,4 @@
-"""cRT: the classifier is made anew and trained with class-balanced draws (section 4), on the
+"""cRT: a new classifier is trained with class-balanced draws (section 4), on the
 frozen features or, for `crt-last-block`, together with the backbone's last block."""
 
 from fasttail.classify.classifiers import as_head, fresh, with_fitted

@@ -1,7 +1,7 @@
 """Making a feature bank: shared by the processes of a job, and taken up where it was killed.
 
 features/SPLIT.making/
-  about.json       what the bank is made from; another content, and it is begun anew
+  about.json       what the bank is made from; another content, and it is begun again
   rows.npy         the bank, as far as it is there
   done-0003.txt    the blocks whose rows rank 3 has written and synced to disk, a line each
 

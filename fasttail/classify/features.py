@@ -1,7 +1,7 @@
 """The feature bank: the frozen backbone runs once over a split, and every head works on the result.
 
 features/SPLIT.npy        [V * N, D], memory-mapped: row v * N + i is view v of sample i
-features/SPLIT.json       what it was made from: other weights, shards or views, and it is made anew
+features/SPLIT.json       what it was made from; other weights, shards or views: made again
 features/SPLIT.making/    a bank that is not finished; see `fasttail.classify.extract`
 """
 

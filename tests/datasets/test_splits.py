@@ -10,6 +10,7 @@ from fasttail.config import ConvertConfig
 from fasttail.datasets.base import ArrayImages, FileImages, Index, SplitIndex
 from fasttail.datasets.splits import SERIES, divide, hold_out, with_copies
 from fasttail.errors import UserError
+from fasttail.shards.convert import convert
 
 VAL = (2, 0)
 
@@ -200,6 +201,13 @@ def test_a_table_may_have_a_column_of_groups(tmp_path: Path) -> None:
         datasets.index("csv", tmp_path, ConvertConfig(group_column="patient", group_by="x"))
     with pytest.raises(UserError, match="only csv and parquet have columns"):
         folder(tracks(tmp_path / "other"), group_column="patient")
+
+
+def test_the_shards_say_how_they_were_split(tmp_path: Path) -> None:
+    cfg = ConvertConfig(group_by=r"fish_\d+", test_fraction=0.2, jobs=1)
+    shards = convert(datasets.index("folder", tracks(tmp_path / "in"), cfg), tmp_path / "out", cfg)
+    assert shards.meta.made["group_by"] == r"fish_\d+"
+    assert shards.meta.made["test_fraction"] == 0.2
 
 
 def test_fractions_that_leave_nothing_are_refused(tmp_path: Path) -> None:
