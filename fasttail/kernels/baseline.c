@@ -2,52 +2,20 @@
  * pixels, which our own decoder takes: a progressive file's scans each go over the whole image, and a
  * crop needs all of them. Markers stay (EXIF, colour profile); Huffman tables are made for the image.
  */
-#include "fasttail.h"
+#include "strict.h"
 
-#include <setjmp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <jpeglib.h>
-
-#define MAX_SCANS 200 /* as in jpeg_roi.c */
 #define MARKER_BYTES 0xFFFF
 
 typedef struct {
     struct jpeg_decompress_struct from;
     struct jpeg_compress_struct to;
-    struct jpeg_error_mgr errors;
-    struct jpeg_progress_mgr progress;
-    jmp_buf jump;
-    char *message;
+    ft_strict strict;
     unsigned char *made; /* by libjpeg */
     unsigned long bytes;
 } transcoder;
-
-static void fail(j_common_ptr jpeg)
-{
-    transcoder *t = jpeg->client_data;
-    char text[JMSG_LENGTH_MAX];
-    jpeg->err->format_message(jpeg, text);
-    snprintf(t->message, FT_MESSAGE, "%s", text);
-    longjmp(t->jump, 1);
-}
-
-static void warn(j_common_ptr jpeg, int level)
-{
-    if (level < 0)
-        fail(jpeg);
-}
-
-static void on_progress(j_common_ptr jpeg)
-{
-    transcoder *t = jpeg->client_data;
-    if (jpeg->is_decompressor && ((j_decompress_ptr)jpeg)->input_scan_number > MAX_SCANS) {
-        snprintf(t->message, FT_MESSAGE, "more than %d scans", MAX_SCANS);
-        longjmp(t->jump, 1);
-    }
-}
 
 /* All markers but those that libjpeg writes by itself. */
 static void copy_markers(transcoder *t)
@@ -63,23 +31,14 @@ static void copy_markers(transcoder *t)
 static void transcode(transcoder *t, const uint8_t *src, int64_t size)
 {
     struct jpeg_decompress_struct *from = &t->from;
-    from->err = t->to.err = jpeg_std_error(&t->errors);
-    t->errors.error_exit = fail;
-    t->errors.emit_message = warn;
-    t->progress.progress_monitor = on_progress;
-    from->client_data = t->to.client_data = t;
-    jpeg_create_decompress(from);
+    ft_strict_open(&t->strict, from, src, size);
+    t->to.err = from->err;
+    t->to.client_data = &t->strict;
     jpeg_create_compress(&t->to);
-    from->progress = &t->progress;
-    jpeg_mem_src(from, (unsigned char *)src, (unsigned long)size);
     jpeg_save_markers(from, JPEG_COM, MARKER_BYTES);
     for (int n = 0; n < 16; n++)
         jpeg_save_markers(from, JPEG_APP0 + n, MARKER_BYTES);
-    jpeg_read_header(from, TRUE);
-    if ((int64_t)from->image_height * from->image_width > FT_MAX_PIXELS) {
-        snprintf(t->message, FT_MESSAGE, "more pixels than the limit of 178956970");
-        longjmp(t->jump, 1);
-    }
+    ft_strict_header(&t->strict, from);
     jvirt_barray_ptr *coefficients = jpeg_read_coefficients(from);
     jpeg_copy_critical_parameters(from, &t->to);
     t->to.optimize_coding = TRUE;
@@ -96,14 +55,12 @@ FT_API int64_t ft_jpeg_to_baseline(const uint8_t *src, int64_t size, uint8_t *ou
                                    char message[FT_MESSAGE])
 {
     transcoder *t = calloc(1, sizeof *t);
-    snprintf(message, FT_MESSAGE, size > 0 ? "out of memory" : "no bytes");
-    if (!t || size <= 0) {
-        free(t);
+    snprintf(message, FT_MESSAGE, "out of memory");
+    if (!t)
         return -1;
-    }
-    t->message = message;
+    t->strict.message = message;
     int64_t bytes = -1;
-    if (!setjmp(t->jump)) {
+    if (!setjmp(t->strict.jump)) {
         transcode(t, src, size);
         bytes = (int64_t)t->bytes;
         if (bytes <= capacity)

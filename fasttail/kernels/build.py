@@ -34,6 +34,7 @@ SOURCES = (
     "pool.c",
     "resize.c",
     "seek.c",
+    "strict.c",
     "weights.c",
 )
 HEADERS = (
@@ -49,6 +50,7 @@ HEADERS = (
     "simd_avx512.h",
     "simd_c.h",
     "simd_neon.h",
+    "strict.h",
 )
 LIBRARIES = ("jpeg", "m")
 NAME = "_jpeg_roi"

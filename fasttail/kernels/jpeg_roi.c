@@ -11,22 +11,16 @@
  * next: a decompress object would keep its tables, so each image has a new one.
  */
 #include "native.h"
+#include "strict.h"
 
-#include <setjmp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <jpeglib.h>
 
 #ifndef LIBJPEG_TURBO_VERSION_NUMBER
 #error "libjpeg-turbo is needed (Debian and Ubuntu: libjpeg-dev), this is another libjpeg"
 #elif LIBJPEG_TURBO_VERSION_NUMBER < 2000000
 #error "libjpeg-turbo 2.0 or later is needed"
 #endif
-
-/* A progressive file may have any number of scans over all its pixels; real ones have about ten. */
-#define MAX_SCANS 200
 
 #define MIN_COLUMNS 8
 
@@ -38,10 +32,7 @@
 
 struct ft_decoder {
     struct jpeg_decompress_struct jpeg;
-    struct jpeg_error_mgr errors;
-    struct jpeg_progress_mgr progress;
-    jmp_buf jump;
-    char *message;
+    ft_strict strict;
     ft_resizer resizer;
     ft_scratch ring;
     ft_native *native;
@@ -62,38 +53,6 @@ typedef struct {
     const uint8_t *first;
     size_t stride;
 } raw_rows;
-
-/* --- errors --------------------------------------------------------------------------------- */
-
-static void fail(j_common_ptr jpeg)
-{
-    ft_decoder *decoder = jpeg->client_data;
-    char text[JMSG_LENGTH_MAX];
-    jpeg->err->format_message(jpeg, text);
-    snprintf(decoder->message, FT_MESSAGE, "%s", text);
-    longjmp(decoder->jump, 1);
-}
-
-static void warn(j_common_ptr jpeg, int level)
-{
-    if (level < 0)
-        fail(jpeg);
-}
-
-static void on_progress(j_common_ptr jpeg)
-{
-    ft_decoder *decoder = jpeg->client_data;
-    if (((j_decompress_ptr)jpeg)->input_scan_number > MAX_SCANS) {
-        snprintf(decoder->message, FT_MESSAGE, "more than %d scans", MAX_SCANS);
-        longjmp(decoder->jump, 1);
-    }
-}
-
-static void refuse(ft_decoder *decoder, const char *why)
-{
-    snprintf(decoder->message, FT_MESSAGE, "%s", why);
-    longjmp(decoder->jump, 1);
-}
 
 /* --- one thread's state --------------------------------------------------------------------- */
 
@@ -124,26 +83,15 @@ void ft_decoder_free(ft_decoder *decoder)
 static void begin(ft_decoder *decoder, const uint8_t *src, int64_t size)
 {
     struct jpeg_decompress_struct *jpeg = &decoder->jpeg;
-    jpeg->err = jpeg_std_error(&decoder->errors);
-    decoder->errors.error_exit = fail;
-    decoder->errors.emit_message = warn;
-    jpeg->client_data = decoder;
-    jpeg_create_decompress(jpeg);
-    decoder->progress.progress_monitor = on_progress;
-    jpeg->progress = &decoder->progress;
-    if (size <= 0)
-        refuse(decoder, "no bytes");
-    jpeg_mem_src(jpeg, (unsigned char *)src, (unsigned long)size);
-    jpeg_read_header(jpeg, TRUE);
-    if ((int64_t)jpeg->image_height * jpeg->image_width > FT_MAX_PIXELS)
-        refuse(decoder, "more pixels than the limit of 178956970");
+    ft_strict_open(&decoder->strict, jpeg, src, size);
+    ft_strict_header(&decoder->strict, jpeg);
     if (jpeg->arith_code)
-        refuse(decoder, "arithmetic-coded JPEG");
+        ft_refuse(&decoder->strict, "arithmetic-coded JPEG");
     if (jpeg->data_precision != 8)
-        refuse(decoder, "JPEG with other than 8 bits a sample");
+        ft_refuse(&decoder->strict, "JPEG with other than 8 bits a sample");
     if (jpeg->jpeg_color_space != JCS_YCbCr && jpeg->jpeg_color_space != JCS_GRAYSCALE &&
         jpeg->jpeg_color_space != JCS_RGB)
-        refuse(decoder, "JPEG that is neither RGB nor grey");
+        ft_refuse(&decoder->strict, "JPEG that is neither RGB nor grey");
     jpeg->out_color_space = JCS_RGB;
     jpeg->dct_method = JDCT_ISLOW;
     jpeg->do_fancy_upsampling = TRUE;
@@ -218,7 +166,7 @@ static int from_raw(ft_decoder *decoder, const ft_item *item)
     raw_rows rows = {.rows = {.row = raw_row}};
     int32_t top, left;
     if (item->size != 3LL * item->height * item->width) {
-        snprintf(decoder->message, FT_MESSAGE, "%lld bytes of pixels, not %d x %d x 3",
+        snprintf(decoder->strict.message, FT_MESSAGE, "%lld bytes of pixels, not %d x %d x 3",
                  (long long)item->size, (int)item->height, (int)item->width);
         return -1;
     }
@@ -264,7 +212,7 @@ static int from_jpeg(ft_decoder *decoder, const ft_item *item)
     jpeg_rows rows = {.rows = {.row = jpeg_row}, .jpeg = jpeg};
     int32_t top, left;
 
-    if (setjmp(decoder->jump)) {
+    if (setjmp(decoder->strict.jump)) {
         jpeg_destroy_decompress(jpeg);
         return -1;
     }
@@ -273,7 +221,7 @@ static int from_jpeg(ft_decoder *decoder, const ft_item *item)
         char text[FT_MESSAGE];
         snprintf(text, sizeof text, "the JPEG has %ux%u pixels (width x height), the index says %dx%d",
                  jpeg->image_width, jpeg->image_height, (int)item->width, (int)item->height);
-        refuse(decoder, text);
+        ft_refuse(&decoder->strict, text);
     }
     int32_t shrunk = shrink(item, most_shrunk(jpeg));
     clip_both(&rows.rows, item, shrunk, &top, &left);
@@ -288,18 +236,18 @@ static int from_jpeg(ft_decoder *decoder, const ft_item *item)
             rows.kept = rows.rows.y.decoded;
         rows.ring = ft_grow(&decoder->ring, rows.stride * (size_t)rows.kept);
         if (!rows.ring)
-            refuse(decoder, "out of memory");
+            ft_refuse(&decoder->strict, "out of memory");
         skip_to(jpeg, top, shrunk, rows.ring);
     }
     if (ft_resize(&decoder->resizer, &rows.rows, item))
-        refuse(decoder, "out of memory");
+        ft_refuse(&decoder->strict, "out of memory");
     jpeg_destroy_decompress(jpeg);
     return 0;
 }
 
 int ft_decode(ft_decoder *decoder, const ft_item *item, char message[FT_MESSAGE])
 {
-    decoder->message = message;
+    decoder->strict.message = message;
     if (item->check && ft_crc32(item->src, item->size) != item->crc32) {
         snprintf(message, FT_MESSAGE, "the checksum of its bytes differs from the index");
         return -1;
@@ -332,8 +280,8 @@ FT_API int ft_jpeg_decode(const uint8_t *src, int64_t size, uint8_t *out, int64_
         snprintf(message, FT_MESSAGE, "out of memory");
         return -1;
     }
-    decoder->message = message;
-    if (setjmp(decoder->jump)) {
+    decoder->strict.message = message;
+    if (setjmp(decoder->strict.jump)) {
         ft_decoder_free(decoder);
         return -1;
     }
@@ -354,7 +302,7 @@ FT_API int ft_jpeg_decode(const uint8_t *src, int64_t size, uint8_t *out, int64_
     size_t stride = 3 * (size_t)jpeg->output_width;
     uint8_t *spare = ft_grow(&decoder->ring, stride);
     if (!spare)
-        refuse(decoder, "out of memory");
+        ft_refuse(&decoder->strict, "out of memory");
     while (jpeg->output_scanline < jpeg->output_height) {
         JSAMPROW to = out ? out + jpeg->output_scanline * stride : spare;
         jpeg_read_scanlines(jpeg, &to, 1);

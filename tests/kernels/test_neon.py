@@ -12,7 +12,7 @@ from fasttail.kernels import build
 from .conftest import every_kind
 
 CROSS, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
-WITH_LIBJPEG = {"baseline.c", "jpeg_roi.c", "pool.c"}
+WITH_LIBJPEG = {"baseline.c", "jpeg_roi.c", "pool.c", "strict.c"}
 
 
 @pytest.mark.skipif(

@@ -1,15 +1,14 @@
 """The tail cache: made from the shards at any time, thrown away at any time, never believed."""
 
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import photos
 import pytest
+import smalldisk
 
 from fasttail import kernels, shards
 from fasttail.config import ConvertConfig
@@ -148,13 +147,8 @@ def test_ids_that_cannot_be_are_refused_whoever_signed_them(copy: Path) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 600 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("only root may mount a small file system")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with smalldisk.mounted(tmp_path / "disk", "600k") as disk:
+        yield disk
 
 
 def test_a_cache_without_room_is_not_there_and_the_shards_are_whole(

@@ -14,6 +14,7 @@ import hostile
 import numpy as np
 import photos
 import pytest
+import smalldisk
 
 from fasttail import shards
 from fasttail.config import ConvertConfig
@@ -174,13 +175,8 @@ def test_two_conversions_do_not_write_to_one_folder(
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("only root may mount a small file system")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with smalldisk.mounted(tmp_path / "disk", "4m") as disk:
+        yield disk
 
 
 @pytest.mark.parametrize("how", ["as is", "re-encoded"])
