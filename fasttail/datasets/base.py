@@ -47,6 +47,10 @@ class Facts:
     plain_N: np.ndarray
     stamp_N: np.ndarray
 
+    def take(self, which_N: np.ndarray) -> "Facts":
+        """Those of the images at these positions, in this order."""
+        return Facts(self.bytes_N[which_N], self.plain_N[which_N], self.stamp_N[which_N])
+
 
 class Images(Protocol):
     """Images by number. Picklable: `pick` makes the small piece that goes to a worker process."""
@@ -205,12 +209,14 @@ class SplitIndex:
     """The images of one split and their labels int64 [N], each in 0..C-1.
 
     `groups_N` int64 [N], where groups are known: images with one number belong together, and no
-    two splits have images of one (`splits.py`).
+    two splits have images of one (`splits.py`). `facts`, where they were looked up already: on a
+    network file system that takes its time.
     """
 
     images: Images
     labels_N: np.ndarray
     groups_N: np.ndarray | None = None
+    facts: Facts | None = None
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels_N):
@@ -219,7 +225,8 @@ class SplitIndex:
     def take(self, which_N: np.ndarray) -> "SplitIndex":
         """The samples at these positions, in this order."""
         groups_N = None if self.groups_N is None else self.groups_N[which_N]
-        return SplitIndex(self.images.pick(which_N), self.labels_N[which_N], groups_N)
+        facts = None if self.facts is None else self.facts.take(which_N)
+        return SplitIndex(self.images.pick(which_N), self.labels_N[which_N], groups_N, facts)
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,9 @@ def divide(index: Index, cfg: ConvertConfig) -> Index:
             f"--val-fraction {val:g} and --test-fraction {cfg.test_fraction:g} leave train nothing"
         )
     if shares:
-        train, left = splits["train"], 1.0
-        groups_N = with_copies(train.images, _groups(train))
+        facts = splits["train"].images.facts()
+        train, left = replace(splits["train"], facts=facts), 1.0
+        groups_N = with_copies(train.images, facts.bytes_N, _groups(train))
         for split, share in shares.items():
             key = (_PURPOSE[split], cfg.seed)
             held_N = hold_out(train.labels_N, groups_N, share / left, key)
@@ -139,13 +140,12 @@ class _Members:
         return self._order_N[self._starts[number] : self._starts[number + 1]]
 
 
-def with_copies(images: Images, groups_N: np.ndarray) -> np.ndarray:
+def with_copies(images: Images, sizes_N: np.ndarray, groups_N: np.ndarray) -> np.ndarray:
     """int64 [N]: `groups_N`, with groups made one that have the same image, byte for byte.
 
     Images of one size are compared by a piece of each, and read whole where that is the same: of
     photographs, hardly more than the piece is read.
     """
-    sizes_N = images.facts().bytes_N
     sets = [ids for ids in _Members(np.unique(sizes_N, return_inverse=True)[1]) if len(ids) > 1]
     for content in (images.probe, lambda i: _as_bytes(images.read(i))):
         sets = _alike(sets, content)

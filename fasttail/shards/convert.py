@@ -163,7 +163,7 @@ class _Conversion:
     # --- planning -------------------------------------------------------------------------------
 
     def _plan(self, name: str, split: SplitIndex) -> SplitPlan:
-        facts = split.images.facts()
+        facts = split.facts or split.images.facts()
         n = len(split.labels_N)
         measured_N = np.zeros(n, bool)
         if name == "train" and self.index.mean is None:

@@ -82,14 +82,31 @@ def test_copies_are_one_group_and_images_of_one_size_are_not(tmp_path: Path) -> 
     pixels[4] = pixels[1]
     pixels[5] = pixels[0]
     pixels[5, 0, 0, 0] ^= 1  # the piece from the middle is the same
-    groups_N = with_copies(ArrayImages(pixels, "x"), np.array([0, 1, 2, 3, 4, 3]))
+    groups_N = with_copies(ArrayImages(pixels, "x"), np.full(6, 4800), np.array([0, 1, 2, 3, 4, 3]))
     assert groups_N.tolist() == [0, 1, 2, 3, 1, 3]
     files = [f"{i}.bin" for i in range(6)]
     for i, file in enumerate(files):
         (tmp_path / file).write_bytes(pixels[i].tobytes())
     (tmp_path / "6.bin").symlink_to(tmp_path / "gone")
     images = FileImages(tmp_path, (*files, "6.bin"))
-    assert with_copies(images, np.arange(7)).tolist() == [0, 1, 2, 3, 1, 5, 6]
+    sizes_N = images.facts().bytes_N
+    assert with_copies(images, sizes_N, np.arange(7)).tolist() == [0, 1, 2, 3, 1, 5, 6]
+
+
+def test_no_image_is_asked_twice_for_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smallsets.write_images(tmp_path / "in", [f"{c}/{i}.jpg" for c in "ab" for i in range(9)])
+    looked_up, facts = [], FileImages.facts
+
+    def watched(images: FileImages) -> object:
+        looked_up.extend(images.paths)
+        return facts(images)
+
+    monkeypatch.setattr(FileImages, "facts", watched)
+    cfg = ConvertConfig(val_fraction=0.2, jobs=1)
+    convert(datasets.index("folder", tmp_path / "in", cfg), tmp_path / "out", cfg)
+    assert len(looked_up) == len(set(looked_up)) == 18
 
 
 def test_copies_of_one_image_are_never_in_two_splits(tmp_path: Path) -> None:
