@@ -223,7 +223,10 @@ def test_ctrl_c_ends_a_program_that_iterates(blob_shards: Path):
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
+        try:
+            _, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert stderr.rstrip().endswith("KeyboardInterrupt")
     assert process.returncode == -signal.SIGINT
 

@@ -1,15 +1,16 @@
 """Host memory for batches: owned, reused, and never written while somebody still reads it.
 
     Buffers.take(B) -> Slot            memory that nobody else holds
-    Slot.hand_over() -> tensor         the receiver's; the memory comes back when the last tensor
-                                       over it is gone
+    Slot.hand_over() -> tensor         the receiver's; the memory is used again when the last
+                                       tensor over it is gone
     Slot.give_back()                   the memory was not handed over
 
-Fresh memory for every batch would cost a page fault for every 4 KiB of it.
+Fresh memory for every batch would cost a page fault for every 4 KiB of it. Whether a tensor is gone
+is asked when memory is needed: a callback would run in the receiver's thread at any time, and
+Python drops what is raised there, a KeyboardInterrupt too.
 """
 
 import weakref
-from collections import deque
 
 import numpy as np
 import torch
@@ -27,9 +28,9 @@ class Slot:
     def hand_over(self) -> torch.Tensor:
         """The images as a tensor uint8 [B, H, W, 3] that is the receiver's."""
         # A new array object over the old memory: torch keeps it alive as long as any tensor shares
-        # the storage, whichever views the receiver makes. Its end is the memory's return.
+        # the storage, whichever views the receiver makes.
         view = np.asarray(self.images_BHWC.data)
-        weakref.finalize(view, self._owner.put, self._backing).atexit = False
+        self._owner.lend(self._backing, weakref.ref(view))
         return torch.from_numpy(view)
 
     def give_back(self) -> None:
@@ -46,18 +47,29 @@ class Buffers:
     def __init__(self, shape: tuple[int, int, int, int], *, pinned: bool, keep: int) -> None:
         self.shape = shape
         self._pinned = pinned
-        # Appending and popping a deque is atomic, so a slot may come back from any thread, also
-        # from within a garbage collection, without a lock.
-        self._free: deque[torch.Tensor] = deque(maxlen=keep)
+        self._keep = keep
+        self._free: list[torch.Tensor] = []
+        self._lent: list[tuple[torch.Tensor, weakref.ref[np.ndarray]]] = []
 
     def take(self, batch: int) -> Slot:
         """Memory for `batch` images; what is in it is undefined."""
-        try:
-            backing = self._free.pop()
-        except IndexError:
-            backing = torch.empty(self.shape, dtype=torch.uint8, pin_memory=self._pinned)
+        lent, self._lent = self._lent, []
+        for backing, view in lent:
+            if view() is None:
+                self.put(backing)
+            else:
+                self._lent.append((backing, view))
+        if self._free:
+            return Slot(self, self._free.pop(), batch)
+        backing = torch.empty(self.shape, dtype=torch.uint8, pin_memory=self._pinned)
         return Slot(self, backing, batch)
 
-    def put(self, backing: torch.Tensor) -> None:
+    def lend(self, backing: torch.Tensor, view: "weakref.ref[np.ndarray]") -> None:
+        """Memory that is the receiver's for as long as there is this view of it."""
         if not self._pinned:
+            self._lent.append((backing, view))
+
+    def put(self, backing: torch.Tensor) -> None:
+        """Memory that nobody uses any more."""
+        if not self._pinned and len(self._free) < self._keep:
             self._free.append(backing)

@@ -5,7 +5,8 @@ Ticket.wait() -> None or (index, reason)              the batch is there, or whi
 
 A KeyboardInterrupt may come between any two steps, also in a finalizer. So a batch's memory is
 given back only after the library has said that it is done with it; what is interrupted on the way
-there stays allocated, and nothing is ever freed that a thread still writes to.
+there stays allocated, and nothing is ever freed that a thread still writes to. Python drops what is
+raised in a finalizer, a KeyboardInterrupt too: so a batch that was waited for leaves none to run.
 """
 
 import ctypes
@@ -60,7 +61,9 @@ class Ticket:
         # things at the interpreter's exit takes the memory away before `_end` has let go of it.
         self._memory = ctypes.py_object((job, items_B, pool, memory))
         ctypes.pythonapi.Py_IncRef(self._memory)
-        self._held = True
+        self._abandoned = weakref.finalize(
+            self, _abandon, self._lib, self._job, self._pid, self._memory
+        )
         self._lib.ft_submit(pool.handle(), self._job, items_B.ctypes.data, len(items_B))
 
     def done(self) -> bool:
@@ -84,21 +87,23 @@ class Ticket:
         if os.getpid() == self._pid:  # a forked child has no threads that could be at work
             self._end(cancel=True)
 
-    def __del__(self) -> None:
-        if getattr(self, "_held", False):
-            self.cancel()
-
     def _end(self, *, cancel: bool) -> tuple[int, str]:
         message = ctypes.create_string_buffer(MESSAGE_BYTES)
         failed = self._lib.ft_job_end(self._job, cancel, message)
-        if self._held:
-            self._held = False
+        if self._abandoned.detach():
             ctypes.pythonapi.Py_DecRef(self._memory)
         return failed, message.value.decode(errors="replace")
 
     def _same_process(self) -> None:
         if os.getpid() != self._pid:
             raise RuntimeError(FORKED)
+
+
+def _abandon(lib: ctypes.CDLL, job: int, pid: int, memory: ctypes.py_object) -> None:
+    """Ends the job of a ticket that nobody holds any more."""
+    if os.getpid() == pid:
+        lib.ft_job_end(job, True, ctypes.create_string_buffer(MESSAGE_BYTES))
+        ctypes.pythonapi.Py_DecRef(memory)
 
 
 FORKED = (

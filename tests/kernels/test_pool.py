@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -130,6 +131,23 @@ def test_a_fault_in_a_thread_is_reported_by_faulthandler() -> None:
     done = subprocess.run([sys.executable, "-c", CRASHES], capture_output=True, text=True)
     assert done.returncode == -signal.SIGSEGV
     assert "Fatal Python error: Segmentation fault" in done.stderr
+
+
+def test_a_batch_that_was_waited_for_runs_no_python_when_it_goes() -> None:
+    """A KeyboardInterrupt that came there would be lost."""
+    pool = kernels.Pool(2)
+    ticket, _ = start(pool, 4)
+    ticket.wait()
+    called: list[str] = []
+
+    def watch(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            called.append(frame.f_code.co_name)
+
+    sys.setprofile(watch)
+    del ticket
+    sys.setprofile(None)
+    assert not called
 
 
 def test_the_threads_leave_ctrl_c_to_the_main_thread() -> None:
