@@ -141,6 +141,11 @@ class ConvertConfig(Section):
     on_bad: Literal["fail", "skip"] = Field(
         default="fail", description="fail: bad images end the conversion; skip: they are left out"
     )
+    progressive: Literal["baseline", "keep"] = Field(
+        default="baseline",
+        description="progressive JPEGs. baseline: as baseline JPEGs of the same pixels, which the "
+        "engine ffcv decodes several times faster; keep: byte for byte",
+    )
     jpeg_quality: int = Field(
         default=95, ge=1, le=100, description="where an image has to be re-encoded"
     )

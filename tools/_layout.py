@@ -3,6 +3,7 @@
 setup.json     the scenario (`_loaders.Setup`)
 files/         the JPEG files, as they are
 shards/        the same, converted: sample k is file k
+kept/          of progressive files: shards that keep them so
 stock.beton    the very bytes of the files, for stock FFCV
 q90.beton      the files as FFCV's own writer makes them, at quality 90
 planes.bin     the files decoded (planes.npy: where each lies), for what is kept decoded
@@ -33,8 +34,8 @@ def lay_out(work: Path, contents: list[bytes], made: dict) -> None:
     _convert(folder, shards)
     stock = shards
     if made["progressive"]:
-        stock = shards.rename(work / "kept")
-        _convert(_as_baseline(folder, contents), shards)
+        stock = work / "kept"
+        _convert(folder, stock, progressive="keep")
     (work / "stock.beton").symlink_to(stock / "train-00000.beton")
     if any(made["raw"]) and kernels.available():
         _keep_decoded(work, contents)
@@ -42,7 +43,7 @@ def lay_out(work: Path, contents: list[bytes], made: dict) -> None:
     (work / "setup.json").write_text(json.dumps(made))
 
 
-def _convert(folder: Path, out: Path) -> None:
+def _convert(folder: Path, out: Path, **options: object) -> None:
     from fasttail.config import ConvertConfig
     from fasttail.datasets.base import FileImages, Index, SplitIndex
     from fasttail.shards.convert import convert
@@ -51,17 +52,7 @@ def _convert(folder: Path, out: Path) -> None:
     images = SplitIndex(FileImages(folder, names), np.arange(len(names)) % 2)
     third = (0.5, 0.5, 0.5)
     index = Index("bench", ("a", "b"), {"train": images}, third, third)
-    convert(index, out, ConvertConfig(jobs=2))
-
-
-def _as_baseline(folder: Path, contents: list[bytes]) -> Path:
-    from fasttail import kernels
-
-    baseline = folder.with_name("baseline")
-    baseline.mkdir()
-    for path, content in zip(sorted(folder.iterdir()), contents, strict=True):
-        (baseline / path.name).write_bytes(kernels.jpeg_to_baseline(content))
-    return baseline
+    convert(index, out, ConvertConfig.model_validate({"jobs": 2, **options}))
 
 
 def _keep_decoded(work: Path, contents: list[bytes]) -> None:

@@ -62,6 +62,11 @@ def convert(
     exif: str | None = typer.Option(
         None, help="EXIF orientation: ignore, as the published pipelines do, or apply."
     ),
+    progressive: str | None = typer.Option(
+        None,
+        help="Progressive JPEGs: baseline, the same pixels and faster to decode, or keep, byte for "
+        "byte. [default: baseline]",
+    ),
     raw_budget: str | None = typer.Option(
         None,
         help="Keep images of the smallest classes decoded, in a cache beside the shards: 4GiB, or "
@@ -106,6 +111,7 @@ def convert(
             "allow_partial": allow_partial,
             "max_side": max_side,
             "exif": exif,
+            "progressive": progressive,
             "raw_budget": raw_budget,
             "seek_spacing": seek_spacing,
             "check": check,

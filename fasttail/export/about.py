@@ -30,6 +30,7 @@ class FileRule(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     exif: Literal["ignore", "apply"]
+    progressive: Literal["baseline", "keep"] = "keep"  # so older shards did, which don't say
     max_side: int | None = Field(ge=8)
     jpeg_quality: int = Field(ge=1, le=100)
     raw_below_px: int = Field(ge=0)
@@ -89,7 +90,7 @@ class About(BaseModel):
             mean=shards.meta.mean,
             std=shards.meta.std,
             transform=head.transform,  # type: ignore[arg-type] - pydantic checks it
-            files=FileRule.model_validate({key: made[key] for key in FileRule.model_fields}),
+            files=FileRule.model_validate({k: made[k] for k in FileRule.model_fields if k in made}),
             accuracy=tuple(
                 {name: row[name] for name in NUMBERS}
                 for row in run.rows()

@@ -28,6 +28,17 @@ static void copy_markers(transcoder *t)
     }
 }
 
+/* Whether the scans give every bit of every coefficient. Where some are missing (a file may do without the
+ * last), libjpeg guesses the coefficients from those of the blocks around, which no baseline file says. */
+static int is_complete(const struct jpeg_decompress_struct *from)
+{
+    for (int c = 0; from->coef_bits && c < from->num_components; c++)
+        for (int k = 0; k < DCTSIZE2; k++)
+            if (from->coef_bits[c][k] != 0)
+                return 0;
+    return 1;
+}
+
 static void transcode(transcoder *t, const uint8_t *src, int64_t size)
 {
     struct jpeg_decompress_struct *from = &t->from;
@@ -40,6 +51,8 @@ static void transcode(transcoder *t, const uint8_t *src, int64_t size)
         jpeg_save_markers(from, JPEG_APP0 + n, MARKER_BYTES);
     ft_strict_header(&t->strict, from);
     jvirt_barray_ptr *coefficients = jpeg_read_coefficients(from);
+    if (!is_complete(from))
+        return;
     jpeg_copy_critical_parameters(from, &t->to);
     t->to.optimize_coding = TRUE;
     jpeg_mem_dest(&t->to, &t->made, &t->bytes);
@@ -49,8 +62,8 @@ static void transcode(transcoder *t, const uint8_t *src, int64_t size)
     jpeg_finish_decompress(from);
 }
 
-/* Writes the baseline JPEG to `out` if `capacity` is enough for it. How many bytes it has; -1: no good
- * JPEG, the reason in `message`. */
+/* Writes the baseline JPEG to `out` if `capacity` is enough for it. How many bytes it has; 0: a good JPEG
+ * that has none of the same pixels; -1: no good JPEG, the reason in `message`. */
 FT_API int64_t ft_jpeg_to_baseline(const uint8_t *src, int64_t size, uint8_t *out, int64_t capacity,
                                    char message[FT_MESSAGE])
 {

@@ -97,6 +97,7 @@ def jpeg_planes(data: bytes | np.ndarray) -> np.ndarray:
 
 def jpeg_to_baseline(data: bytes | np.ndarray) -> bytes:
     """A baseline JPEG of the same coefficients, and so of the same pixels, with the same markers.
+    Empty for a good JPEG that can't have one.
 
     Raises `ValueError` with what is wrong, as `jpeg_check` would.
     """

@@ -29,6 +29,7 @@ from fasttail.errors import UserError, printable, stoppable
 from fasttail.shards import tail
 from fasttail.shards.columns import JPG
 from fasttail.shards.convert import convert
+from fasttail.shards.image import BASELINE
 from fasttail.shards.reader import Shards
 from fasttail.shards.reader import open as open_shards
 from fasttail.shards.seek import add_seek
@@ -239,6 +240,9 @@ def _say(console: Console, shards: Shards) -> None:
         say(f"  {name}: {split.samples:,} images, {size / 1e6:,.1f} MB{parts}")
     for note in shards.meta.notes:
         say(f"  {note}")
+    for split, kinds in shards.meta.kinds.items():
+        if n := kinds.get(BASELINE):
+            say(f"  {split}: {n:,} progressive JPEGs stored as baseline, the same pixels")
     for split, n in shards.meta.rejected.items():
         say(f"  {split}: {n} bad images left out, listed in {shards.dir}/rejected.csv")
     _say_beside(console, shards)

@@ -74,6 +74,7 @@ def rule_from(cfg: ConvertConfig) -> Rule:
         check=cfg.check,
         seek_spacing=cfg.seek_spacing if cfg.check == "decode" else 0,
         exif=cfg.exif,
+        progressive=cfg.progressive,
         max_side=cfg.max_side,
         jpeg_quality=cfg.jpeg_quality,
         raw_below_px=cfg.raw_below_px,

@@ -245,7 +245,7 @@ def _settings(cfg: ConvertConfig) -> dict[str, str | int | float | bool | None]:
     """What of the configuration shows in the result."""
     names = (
         *("seed", "imbalance", "val_fraction", "test_fraction", "group_by", "group_column"),
-        *("max_side", "exif", "check", "on_bad"),
+        *("max_side", "exif", "progressive", "check", "on_bad"),
         *("jpeg_quality", "raw_below_px", "max_pixels", "part_size"),
     )
     return {name: getattr(cfg, name) for name in names}

@@ -63,8 +63,8 @@ class SplitMeta(_Strict):
 class Meta(_Strict):
     """`dataset.json`. `digest` identifies the data set's content, whatever container holds it.
 
-    `kinds`: of each split, how many images are stored "as is", as "raw" pixels, or re-encoded, by
-    what they were ("PNG RGBA").
+    `kinds`: of each split, how many images are stored "as is", as "raw" pixels, as
+    `image.BASELINE`, or re-encoded, by what they were ("PNG RGBA").
     """
 
     format: Literal["fasttail-shards"]

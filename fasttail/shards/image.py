@@ -1,6 +1,6 @@
 """One image on its way in: checked, re-encoded only where it has to be, shrunk where asked for.
 
-    a JPEG that every decoder reads   -> the file, byte for byte
+    a JPEG that every decoder reads   -> the file, byte for byte; progressive: as a baseline JPEG
     anything else of up to 64 px      -> its pixels
     anything else                     -> a JPEG, quality 95, 4:4:4
 
@@ -29,16 +29,18 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
 MAX_SIDE = 65500  # of a JPEG; the .beton header has 16 bits
 MAX_SCANS = 200  # of a JPEG that Pillow is to decode; the kernel has the same limit
 BIG_PIXELS = 16_000_000  # only one process at a time decodes an image of more than this
+BASELINE = "JPEG, progressive, made baseline"
 
 
 @dataclass(frozen=True)
 class Rule:
     """What is asked of every image: see `ConvertConfig`, whose words these are. Without the kernel
-    there is no seek index."""
+    there is no seek index, and progressive JPEGs stay as they are."""
 
     check: str
     seek_spacing: int
     exif: str
+    progressive: str
     max_side: int | None
     jpeg_quality: int
     raw_below_px: int
@@ -47,8 +49,9 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An image as it is stored. `kind`: "as is", "raw", or what it was when it is re-encoded.
-    `damage`: what was wrong with a file that could still be decoded. `seek`: its seek index."""
+    """An image as it is stored. `kind`: "as is", "raw", `BASELINE`, or what it was when it is
+    re-encoded. `damage`: what was wrong with a file that could still be decoded. `seek`: its seek
+    index."""
 
     mode: int
     height: int
@@ -93,21 +96,34 @@ def _prepare(source: bytes | np.ndarray, rule: Rule, check: bool, big: Big) -> S
         return _convert(source, rule, big)
     if not jpeg.has_end(source):
         raise BadImage(f"JPEG ends at byte {len(source)} without an end marker: truncated")
-    seek = b""
+    data, seek = source, b""
+    try:
+        with big(header.height * header.width):
+            if header.progressive and rule.progressive == "baseline" and kernels.available():
+                data = _to_baseline(source)
+            if check and data is source:
+                seek = check_jpeg(source, rule.seek_spacing)
+    except BadImage as error:
+        return _rescue(source, rule, big, str(error))
     if check:
         try:
-            with big(header.height * header.width):
-                seek = check_jpeg(source, rule.seek_spacing)
-        except BadImage as error:
-            return _rescue(source, rule, big, str(error))
-        try:
-            _open(source)
+            _open(data)
         except BadImage as error:
             # Not as it is: the engine `reference`, and others' programs, read files by Pillow.
-            pixels = pixels_of(JPG, header.height, header.width, source)
+            pixels = pixels_of(JPG, header.height, header.width, data)
             stored = _encode(Image.fromarray(pixels), rule, "JPEG, damaged")
             return replace(stored, damage=str(error))
-    return Stored(JPG, header.height, header.width, source, "as is", seek=seek)
+    kind = "as is" if data is source else BASELINE
+    return Stored(JPG, header.height, header.width, data, kind, seek=seek)
+
+
+def _to_baseline(source: bytes) -> bytes:
+    """A progressive JPEG as a baseline one of the same pixels, or itself where there is none: every
+    scan is read on the way, so damage is found. Raises `BadImage`."""
+    try:
+        return kernels.jpeg_to_baseline(source) or source
+    except ValueError as error:
+        raise BadImage(str(error)) from None
 
 
 def _rescue(source: bytes, rule: Rule, big: Big, wrong: str) -> Stored:

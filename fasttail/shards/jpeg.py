@@ -1,12 +1,13 @@
 """What a JPEG file says of itself before its pixels: size, coding, colour, EXIF orientation."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SOI, EOI, SOS, APP1, APP14 = 0xD8, 0xD9, 0xDA, 0xE1, 0xEE
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ALONE = frozenset((*range(0xD0, 0xD8), 0x01))  # markers without a length
-_PLAIN = frozenset((0xC0, 0xC1, 0xC2))  # baseline, extended (both Huffman), progressive
+_PROGRESSIVE = 0xC2
+_PLAIN = frozenset((0xC0, 0xC1, _PROGRESSIVE))  # the others: baseline, extended; Huffman all three
 _ORIENTATION = 0x0112
 # In a scan's data 0xFF is followed by 0 or a restart's number: anything else is the next segment.
 _SEGMENT = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
@@ -24,6 +25,7 @@ class Header:
     height: int
     width: int
     plain: bool
+    progressive: bool
     exif: tuple[int, int] | None  # where the EXIF block is
 
 
@@ -64,6 +66,7 @@ def read_header(data: bytes) -> Header:
                 height=data[body + 1] << 8 | data[body + 2],
                 width=data[body + 3] << 8 | data[body + 4],
                 plain=marker in _PLAIN and precision == 8 and components in (1, 3),
+                progressive=marker == _PROGRESSIVE,
                 exif=None,
             )
         elif marker == APP1 and exif is None and data[body : body + 6] == b"Exif\0\0":
@@ -73,7 +76,7 @@ def read_header(data: bytes) -> Header:
         raise BadImage("JPEG header: no frame before the first scan")
     if not found.height or not found.width:
         raise BadImage(f"JPEG of {found.width}x{found.height} pixels")
-    return Header(found.height, found.width, found.plain, exif)
+    return replace(found, exif=exif)
 
 
 def orientation(data: bytes, exif: tuple[int, int] | None) -> int:

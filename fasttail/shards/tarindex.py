@@ -45,15 +45,15 @@ def index_tars(
         raise UserError(f"{out} holds shards already: choose another --out, or remove it")
     grouped = by_split(sorted(path.resolve() for path in tars))
     index = from_tars(out.resolve().name, grouped, cfg)
+    # What is not copied stays as it is.
+    cfg = cfg.model_copy(update={"format": "tar", "progressive": "keep"})
     work = WorkDir(out)
     with work.held():
         try:
             results = _look(index, grouped, work, cfg, progress)
             names = {split: _names(index, split) for split in results}
             key = digest(json.dumps([str(path) for path in tars]))
-            finish.finish(
-                index, work, cfg.model_copy(update={"format": "tar"}), results, names, key
-            )
+            finish.finish(index, work, cfg, results, names, key)
         except OSError as error:
             raise atomic.explain(error, out) from error
     return open_shards(out)

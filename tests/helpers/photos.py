@@ -44,9 +44,9 @@ SMALL = encoded(0, size=(20, 30))
 
 
 def jpegs(
-    counts: tuple[int, ...], size=(90, 120), *, progressive: bool = True
+    counts: tuple[int, ...], size=(90, 120), *, progressive: bool = False
 ) -> list[tuple[str, bytes, int]]:
-    """(path, content, label): different sizes, RGB and grey, baseline and some progressive."""
+    """(path, content, label): different sizes, RGB and grey, baseline or some `progressive`."""
     found = []
     for label, n in enumerate(counts):
         for i in range(n):

@@ -34,6 +34,16 @@ def test_a_progressive_crop_is_then_one_for_our_decoder(cut: Cut) -> None:
     assert np.abs(ours.astype(int) - libjpegs).mean() < 1
 
 
+def test_a_file_without_its_last_scans_stays_progressive() -> None:
+    """libjpeg smooths what is missing, from the blocks around."""
+    whole = encode(noisy(90, 70, seed=4), progressive=True)
+    tables = whole.rindex(b"\xff\xc4")
+    less = whole[:tables] + b"\xff\xd9"
+    assert kernels.jpeg_check(less) is None
+    assert kernels.jpeg_to_baseline(less) == b""
+    assert kernels.jpeg_to_baseline(whole) != b""
+
+
 def test_markers_stay() -> None:
     image, exif = Image.fromarray(noisy(20, 30, seed=2)), Image.Exif()
     exif[0x0112] = 6

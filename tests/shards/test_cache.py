@@ -26,7 +26,7 @@ CFG = ConvertConfig(jobs=2, part_size=60_000)
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     convert(
-        photos.index(folder / "in", photos.jpegs((20, 6, 3), progressive=False)),
+        photos.index(folder / "in", photos.jpegs((20, 6, 3))),
         folder / "out",
         CFG,
     )
@@ -71,7 +71,7 @@ def test_a_budget_in_bytes_is_kept(copy: Path) -> None:
 
 
 def test_the_shards_are_the_same_with_a_budget_and_without(tmp_path: Path) -> None:
-    index = photos.index(tmp_path / "in", photos.jpegs((8, 4), progressive=False))
+    index = photos.index(tmp_path / "in", photos.jpegs((8, 4)))
     convert(index, tmp_path / "plain", CFG)
     convert(index, tmp_path / "kept", CFG.model_copy(update={"raw_budget": "30%"}))
     assert len(kept(tmp_path / "kept")) == 3
@@ -95,7 +95,7 @@ def test_what_is_there_is_not_made_again(copy: Path) -> None:
 
 def test_a_cache_of_other_shards_is_refused_and_made_again(copy: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    convert(photos.index(tmp_path / "in", photos.jpegs((9, 3), progressive=False)), other, CFG)
+    convert(photos.index(tmp_path / "in", photos.jpegs((9, 3))), other, CFG)
     tail.keep(other, "20%")
     shutil.copytree(other / "train.cache", copy / "train.cache")
     with pytest.raises(UserError, match=r"train\.cache is of other shards: make it again by"):

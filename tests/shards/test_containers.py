@@ -80,7 +80,7 @@ def test_stock_ffcv_reads_every_image_also_those_kept_decoded_and_one_larger_tha
     split = split.split("train")
     assert split.modes_N.sum() == 1
     assert split.cache is not None
-    assert split.cache.meta.images == 2  # of three: one is progressive
+    assert split.cache.meta.images == 3
     found, labels = stock_ffcv.read(split.part_paths[0], "64", os_cache, tmp_path)
     assert labels.tolist() == split.labels_N.tolist()
     import cv2

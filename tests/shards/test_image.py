@@ -24,6 +24,7 @@ RULE = Rule(
     check="decode",
     seek_spacing=0,
     exif="ignore",
+    progressive="keep",
     max_side=None,
     jpeg_quality=95,
     raw_below_px=64,

@@ -21,12 +21,12 @@ from fasttail.shards.verify import verify
 pytestmark = pytest.mark.skipif(not kernels.available(), reason=kernels.why_missing())
 
 SPACING = 300
-CFG = ConvertConfig(jobs=2, part_size=30_000, seek_spacing=SPACING)
+CFG = ConvertConfig(jobs=2, part_size=30_000, seek_spacing=SPACING, progressive="keep")
 
 
 def samples() -> list[tuple[str, bytes, int]]:
     """JPEGs, pixels, what has to be re-encoded, and a bad one."""
-    found = photos.jpegs((9, 6, 5), progressive=False)
+    found = photos.jpegs((9, 6, 5))
     found.insert(2, ("c0/bad.jpg", b"\xff\xd8\xff no image", 0))
     found.insert(9, ("c1/small.png", photos.encoded(3, "PNG", size=(20, 30)), 1))
     found.append(("c2/x.png", photos.encoded(3, "PNG"), 2))
@@ -79,7 +79,7 @@ def test_a_conversion_makes_the_index_of_every_jpeg(made: Path, form: str) -> No
 
 
 def test_the_index_is_not_part_of_the_content(made: Path, tmp_path: Path) -> None:
-    index = photos.index(tmp_path / "in", photos.jpegs((3, 2), progressive=False))
+    index = photos.index(tmp_path / "in", photos.jpegs((3, 2)))
     with_index = convert(index, tmp_path / "a", CFG)
     for name, options in {"b": {"seek_spacing": 0}, "c": {"check": "header"}}.items():
         without = convert(index, tmp_path / name, CFG.model_copy(update=options))
