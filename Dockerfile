@@ -1,4 +1,4 @@
-# fasttail with FFCV and DALI, for machines with NVIDIA GPUs and for those without.
+# fasttail with FFCV, DALI, timm and ONNX, for machines with NVIDIA GPUs and for those without.
 #
 #   docker build -t fasttail .
 #   docker run --rm --gpus all fasttail engines          which engines work here
@@ -7,7 +7,8 @@
 #   docker run ... --entrypoint python fasttail -m fasttail.torchrun --nproc-per-node 8 train ...
 #
 # CUDA's libraries come with the wheels of torch and DALI, each of the version it was built with: a CUDA
-# base image would only hold them once more. The driver is the host's, through NVIDIA's container toolkit.
+# base image would only hold them once more. The driver is the host's, through NVIDIA's container toolkit:
+# 580 or newer, as torch's wheels for CUDA 13 need it.
 ARG BASE=debian:12-slim
 
 # ---- packages: they change rarely -----------------------------------------------------------------
@@ -22,7 +23,8 @@ WORKDIR /src
 COPY pyproject.toml ./
 RUN python3 -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
         extras = project['optional-dependencies']; \
-        print(*project['dependencies'], *extras['ffcv'], *extras['dali'], sep='\n')" \
+        print(*project['dependencies'], sep='\n'); \
+        print(*(need for name in ('ffcv', 'dali', 'timm', 'export') for need in extras[name]), sep='\n')" \
         > requirements.txt \
     && python3 -m venv /opt/fasttail \
     && /opt/fasttail/bin/pip install --no-cache-dir -r requirements.txt
@@ -47,14 +49,14 @@ COPY --from=packages /opt/fasttail /opt/fasttail
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     /opt/fasttail/bin/pip install --no-cache-dir --no-deps --no-compile /wheels/*.whl
 
-# The cache of compiled kernels is where any user (docker run --user) can make a folder.
+# The cache of compiled kernels is where any user (docker run --user) can make a folder. video: nvJPEG
+# decodes with the GPU's JPEG engines. There is no HEALTHCHECK: one that decodes would open a second CUDA
+# context beside a training, in its GPU's memory.
 ENV PATH=/opt/fasttail/bin:$PATH \
     XDG_CACHE_HOME=/tmp/cache \
     NVIDIA_VISIBLE_DEVICES=all \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility,video
 USER 1000
 WORKDIR /work
-# Decodes an image with every engine: healthy as long as each that is installed works.
-HEALTHCHECK --interval=5m --timeout=60s --start-period=60s CMD ["fasttail", "engines"]
 ENTRYPOINT ["fasttail"]
 CMD ["--help"]

@@ -1,9 +1,9 @@
 # What a person types: make demo, make test. Set-up happens by itself, once.
 #   PYTHON=python3.11   the interpreter that .venv is made with
-#   EXTRAS=ffcv,dali,dev
+#   EXTRAS=timm,export  what make demo installs beside the package; the others install all there is
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-EXTRAS ?= ffcv,dali,dev
+EXTRAS ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
 
@@ -12,29 +12,30 @@ BIN    := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/fasttail demo
 
-test: $(VENV)/.installed
+test: $(VENV)/.installed-all
 	$(BIN)/pytest -q -n auto $(PYTEST_ARGS)
 
-lint: $(VENV)/.installed
+lint: $(VENV)/.installed-all
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
 # The pages of docs/ as a site in site/. A link or an anchor that leads nowhere is an error.
-docs: $(VENV)/.installed
+docs: $(VENV)/.installed-all
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # The decoding kernel under AddressSanitizer and UBSan, with 10,000 mutated JPEGs.
 #   SANITIZE_ARGS="--images DIR"   more files to begin with
-sanitize: $(VENV)/.installed
+sanitize: $(VENV)/.installed-all
 	$(BIN)/python tools/sanitize.py $(SANITIZE_ARGS)
 
-setup: $(VENV)/.installed
+setup: $(VENV)/.installed-all
 
-# The stamp is newer than everything that decides what is installed, or it is all done again.
-$(VENV)/.installed: pyproject.toml setup.py tools/setup.sh $(wildcard fasttail/kernels/*.[ch])
+# A stamp is newer than everything that decides what is installed, or it is all done again.
+$(VENV)/.installed-all: EXTRAS = ffcv,dali,dev
+$(VENV)/.installed $(VENV)/.installed-all: pyproject.toml setup.py tools/setup.sh $(wildcard fasttail/kernels/*.[ch])
 	PYTHON="$(PYTHON)" VENV="$(VENV)" EXTRAS="$(EXTRAS)" sh tools/setup.sh
-	@touch $@
+	@touch $(VENV)/.installed $@
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info

@@ -6,7 +6,7 @@ set -eu
 
 PYTHON=${PYTHON:-python3}
 VENV=${VENV:-.venv}
-EXTRAS=${EXTRAS:-ffcv,dali,dev}
+EXTRAS=${EXTRAS:-}
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -15,16 +15,26 @@ say() { printf 'setup: %s\n' "$*" >&2; }
     exit 1
 }
 
-# A compiler and the headers of libjpeg-turbo are for fasttail's own decoder; pkg-config, OpenCV and
-# TurboJPEG for building ffcv.
-needed="build-essential pkg-config libjpeg-dev libopencv-dev libturbojpeg0-dev"
-# For the tests: shellcheck reads the shell scripts, iproute2 makes two hosts out of one, chromium looks
-# at the pages.
-case ",$EXTRAS," in *,dev,*) needed="$needed shellcheck iproute2 chromium" ;; esac
+# A compiler and the headers of libjpeg-turbo are for fasttail's own decoder.
+needed="gcc libc6-dev libjpeg-dev"
+headers=""
+# FFCV is built from source.
+case ",$EXTRAS," in *,ffcv,*)
+    needed="$needed g++ pkg-config libopencv-dev libturbojpeg0-dev"
+    headers=yes
+    ;;
+esac
+# For the tests: torch.compile needs a compiler too, shellcheck reads the shell scripts, iproute2 makes two
+# hosts out of one, chromium looks at the pages, and ARM's part of the decoder runs in an emulator.
+case ",$EXTRAS," in *,dev,*)
+    needed="$needed g++ shellcheck iproute2 chromium gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+    headers=yes
+    ;;
+esac
 # Python's headers and venv come with an interpreter that is not the distribution's.
 if [ "$(command -v "$PYTHON")" = "/usr/bin/$(basename "$PYTHON")" ]; then
     version=$("$PYTHON" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
-    needed="$needed $version-dev $version-venv"
+    needed="$needed $version-venv${headers:+ $version-dev}"
 fi
 
 if command -v dpkg-query >/dev/null; then
@@ -51,10 +61,15 @@ if command -v dpkg-query >/dev/null; then
         $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing
     fi
 else
-    say "no Debian here: a C compiler and the packages for $needed are expected to be installed"
+    say "no Debian here: what its packages $needed hold is expected to be installed"
 fi
 
 [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
 "$VENV/bin/python" -m pip install -qq --disable-pip-version-check --upgrade pip
-say "installing fasttail[$EXTRAS] into $VENV (about two minutes; torch is large)"
-"$VENV/bin/python" -m pip install -qq --disable-pip-version-check --editable ".[$EXTRAS]"
+package=.${EXTRAS:+[$EXTRAS]}
+say "installing fasttail${package#.} into $VENV (a few minutes: torch is large)"
+"$VENV/bin/python" -m pip install -qq --disable-pip-version-check --editable "$package"
+
+# pip shows nothing of a build that goes on without the kernel.
+reason=$("$VENV/bin/python" -c 'from fasttail import kernels; print(kernels.why_missing())')
+[ -z "$reason" ] || say "fasttail's decoding kernel was LEFT OUT, photographs are read slowly: $reason"

@@ -121,4 +121,7 @@ def show(*, as_json: bool, reporter: Reporter | None = None) -> bool:
             {one.engine: f"{state[one.works, one.installed]}: {one.note}" for one in found},
             f"engines on {gpu or 'the CPU'}; auto takes {decoder} for photographs",
         )
+        for one in found:
+            if one.installed and not one.works:  # on a line of its own, to be copied
+                reporter.say(f"{one.engine}: {one.note}")
     return all(one.works for one in found if one.installed)

@@ -55,6 +55,7 @@ HEADERS = (
 LIBRARIES = ("jpeg", "m")
 NAME = "_jpeg_roi"
 HERE = Path(__file__).parent
+HOW_TO_BUILD = "apt install gcc libjpeg-dev; python -m fasttail.kernels.build"
 
 FLAGS = (
     "-O3",

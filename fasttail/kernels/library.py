@@ -47,22 +47,21 @@ def _declare(lib: ctypes.CDLL) -> None:
 @functools.cache
 def _library() -> _Library:
     # Here, so that `python -m fasttail.kernels.build` does not find itself imported already.
-    from fasttail.kernels.build import NAME, digest
+    from fasttail.kernels.build import HOW_TO_BUILD, NAME, digest
 
     folder = Path(os.environ.get("FASTTAIL_KERNEL_DIR", HERE))
     found = sorted(folder.glob(f"{NAME}*.so"))
-    again = "apt install gcc libjpeg-dev; python -m fasttail.kernels.build"
-    reason = f"{folder} has no {NAME}*.so: {again}"
+    reason = f"{folder} has no {NAME}*.so: {HOW_TO_BUILD}"
     for path in found:
         try:
             lib = ctypes.CDLL(str(path))
             _declare(lib)
         except (OSError, AttributeError) as error:
-            reason = f"{path} can't be loaded ({error}): {again}"
+            reason = f"{path} can't be loaded ({error}): {HOW_TO_BUILD}"
             continue
         if lib.ft_digest().decode() == digest():
             return _Library(lib, "")
-        reason = f"{path} was built from other sources: {again}"
+        reason = f"{path} was built from other sources: {HOW_TO_BUILD}"
     return _Library(None, reason)
 
 

@@ -66,5 +66,5 @@ OP uint8x8_t v_bytes(V a)
 }
 OP void v_store_rgb(uint8_t *out, V red, V green, V blue)
 {
-    vst3_u8(out, (uint8x8x3_t){{v_bytes(red), v_bytes(green), v_bytes(blue)}});
+    vst3_u8(out, ((uint8x8x3_t){{v_bytes(red), v_bytes(green), v_bytes(blue)}}));
 }

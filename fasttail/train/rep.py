@@ -134,7 +134,8 @@ def train(
             enabled=world.is_main,
             tensorboard=config.compute.tensorboard,
             without_tensorboard=lambda: reporter.say(
-                "no TensorBoard events: tensorboard is not installed; log.jsonl has the numbers"
+                "no TensorBoard events: tensorboard is not installed, log.jsonl has the numbers; "
+                'pip install "fasttail[tensorboard]"'
             ),
         ) as log,
         reporter.progress("stage 1", optim.epochs * steps_per_epoch) as bar,

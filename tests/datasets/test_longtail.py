@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -57,3 +59,12 @@ def test_digits_have_many_medium_and_few_shot_classes() -> None:
     assert (counts < 20).any()
     assert set(index.counts("val")) == {14}
     assert set(index.counts("test")) == {40}
+
+
+def test_the_digits_are_scikit_learns() -> None:
+    from sklearn.datasets import load_digits
+
+    grey_NP, labels_N = load_digits(return_X_y=True)
+    with np.load(Path(digits.__file__).with_name("digits.npz")) as stored:
+        np.testing.assert_array_equal(stored["grey_NHW"].reshape(-1, 64), grey_NP)
+        np.testing.assert_array_equal(stored["labels_N"], labels_N)

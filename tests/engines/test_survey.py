@@ -1,12 +1,16 @@
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from fasttail import engines, kernels
+from fasttail.cli import main
 from fasttail.engines import auto, survey
 from fasttail.errors import MissingExtra
+from fasttail.kernels import library
+from fasttail.kernels.build import HOW_TO_BUILD
 
 CPU = torch.device("cpu")
 
@@ -28,6 +32,24 @@ def test_engines_that_work_are_said_to_work() -> None:
     states = {one.engine: one.works for one in survey.survey(CPU)}
     assert states == dict.fromkeys(("ffcv", "resident", "reference", "synthetic"), True)
     assert "fasttail's kernel" in found("ffcv").note or not kernels.available()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_kernel_that_was_left_out_fails_and_the_commands_that_build_it_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FASTTAIL_KERNEL_DIR", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["fasttail", "engines"])
+    library._library.cache_clear()
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    finally:
+        library._library.cache_clear()
+    assert stopped.value.code == 1
+    said = capsys.readouterr()
+    assert HOW_TO_BUILD in said.out + said.err, "whole, to be copied"
+    assert "auto takes reference" in said.out
 
 
 @pytest.mark.dali
