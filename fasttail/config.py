@@ -214,11 +214,6 @@ class DataConfig(Section):
     threads: int = Field(
         default=0, ge=0, le=1024, description="decoding threads a process; 0: its share of cores"
     )
-    locality: Literal["none", "pages"] = Field(
-        default="none", description="pages: for shards larger than memory, read page by page"
-    )
-    page_mib: int = Field(default=2, ge=1, description="what is read together")
-    window_mib: int = Field(default=8192, ge=64, description="memory that images may take")
     eval_batch_size: int = Field(default=256, ge=1, description="images a process")
 
 

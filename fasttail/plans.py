@@ -9,7 +9,6 @@ from fasttail.config import DataConfig, OptimConfig, TrainConfig
 from fasttail.engines.kept import Kept
 from fasttail.loader import PlannedLoader, Plans
 from fasttail.plan import EvalEpoch, TrainEpoch, View, samplers
-from fasttail.plan.locality import Pages
 from fasttail.plan.official import draws as official_draws
 from fasttail.shards import Shards, Split
 from fasttail.world import World
@@ -50,9 +49,6 @@ def train_epochs(
 
     Raises `UserError` for an unknown sampler, and a batch that the split or the world can't fill.
     """
-    data = config.data
-    by_pages = data.locality == "pages"
-    pages = Pages(data.page_mib << 20, data.window_mib << 20) if by_pages else None
     kind = official_draws(sampler) if config.draws == "official" else config.draws
     probabilities = samplers.schedule(sampler, split.counts_C, optim.epochs)
 
@@ -67,7 +63,6 @@ def train_epochs(
             rank=world.rank,
             world_size=world.size,
             draws=kind,
-            pages=pages,
         )
 
     return epoch_plan

@@ -27,7 +27,6 @@ VALUES: dict[str, Any] = {
     "protocol": "official",
     "draws": "iid",
     "engine": "reference",
-    "locality": "pages",
 }
 
 

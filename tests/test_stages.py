@@ -103,20 +103,6 @@ def test_every_sampler_trains_under_both_protocols_and_sees_other_images(
     assert not torch.equal(clean, official)
 
 
-def test_shards_larger_than_memory_are_read_by_pages_in_another_order(
-    blob_shards: Path, quiet: Reporter
-) -> None:
-    settings = (*SMALL, "optim.epochs=1")
-    plain = stages.train(options(blob_shards, "runs/plain", settings=settings), quiet)
-    paged = stages.train(
-        options(blob_shards, "runs/paged", settings=settings, flags={"locality": "pages"}), quiet
-    )
-    assert paged.config.data.locality == "pages"
-    assert not torch.equal(
-        weights(plain.dir)["classifier.weight"], weights(paged.dir)["classifier.weight"]
-    )
-
-
 class Stopped(Exception):
     """Stands for a kill."""
 

@@ -88,6 +88,7 @@ class Repeated:
         self.samples_N = np.arange(len(files_N))
         self.class_names = tuple(map(str, range(len(setup.counts_C))))
         self.part_paths, self.part_bytes = split.part_paths, split.part_bytes
+        self.part_size = split.part_size
         self.seek = _repeated(split.seek, files_N)
         self.cache = Kept(setup) if setup.raw_N.any() else None
 

@@ -71,9 +71,6 @@ def train(
         help="auto, ffcv, dali, dali-region, resident, reference or synthetic.",
         rich_help_panel=BOTH,
     ),
-    locality: str | None = typer.Option(
-        None, help="pages: read shards larger than memory page by page.", rich_help_panel=BOTH
-    ),
     backbone: str | None = typer.Option(
         None, help="A network of fasttail's, or timm:NAME.", rich_help_panel=STAGE_1
     ),

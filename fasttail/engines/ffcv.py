@@ -16,6 +16,7 @@ from fasttail.engines.beside import Cached, Seek
 from fasttail.engines.buffers import Buffers
 from fasttail.engines.checksums import Checksums
 from fasttail.engines.loop import AHEAD, run_ahead
+from fasttail.engines.parts import Parts
 from fasttail.engines.source import Source
 from fasttail.engines.table import Table
 from fasttail.errors import CorruptSample, UserError
@@ -50,9 +51,8 @@ class Decoder:
 
     def __init__(self, split: Source, threads: int) -> None:
         self.split = split
-        self._parts = tuple(split.part_bytes(p) for p in range(len(split.part_paths)))
-        self._starts_P = np.array([part.ctypes.data for part in self._parts], np.uint64)
         self._table = Table(split)
+        self._parts = Parts(split)
         self._seek = Seek(split)
         self.cached = Cached(split)
         self.checksums = Checksums(split)
@@ -63,7 +63,7 @@ class Decoder:
         ids_B = batch.ids_B
         rows = self._table.rows(ids_B)
         items_B = np.zeros(len(ids_B), kernels.ITEM)
-        items_B["src"] = self._starts_P[rows.parts_B] + rows.offsets_B.astype(np.uint64)
+        items_B["src"] = self._parts.addresses(rows)
         items_B["size"] = rows.sizes_B
         items_B["mode"] = rows.modes_B
         items_B["check"] = self.checksums.unchecked(ids_B)
@@ -74,7 +74,7 @@ class Decoder:
         items_B["flip"] = batch.flips_B
         self._seek.fill(items_B, ids_B)
         self.cached.fill(items_B, ids_B)
-        memory = (*self._parts, self._seek, self.cached)
+        memory = (self._parts, self._seek, self.cached)
         ticket = self._pool.submit(items_B, images_BHWC, keep=memory)
         return Ticket(self, ids_B, ticket)
 

@@ -100,6 +100,10 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
+    def part_size(self, part: int) -> int:
+        """A part's bytes, known before it is there."""
+        ...
+
     def part_bytes(self, part: int) -> np.ndarray:
         """A whole part, uint8, memory-mapped; the same mapping at every call."""
         ...
@@ -136,6 +140,9 @@ class InMemory:
 
     def __len__(self) -> int:
         return len(self._data)
+
+    def part_size(self, part: int) -> int:
+        return self._data[part].size
 
     def part_bytes(self, part: int) -> np.ndarray:
         return self._data[part]

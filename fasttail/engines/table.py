@@ -37,7 +37,7 @@ class Table:
         )
         self._columns = [scattered(column) for column in columns]
         parts = range(len(split.part_paths))
-        self._lengths_P = np.array([split.part_bytes(part).size for part in parts], np.int64)
+        self._lengths_P = np.array([split.part_size(part) for part in parts], np.int64)
 
     def rows(self, ids_B: np.ndarray) -> Rows:
         """Raises `CorruptSample` if there is one whose bytes can't be what its row says."""

@@ -6,7 +6,6 @@
     random.py     keys, and random words from a counter
     orders.py     position -> sample id: exact quotas, or i.i.d.
     official.py   the same in the orders of the authors' code
-    locality.py   the same page by page, for sets larger than memory
     view.py       position -> box, flip, jitter (boxes.py, jitter.py)
     epoch.py      step -> batch, for one rank
     labels.py     the order by itself, over labels alone

@@ -6,14 +6,13 @@ step at once: `(seed, epoch, step)` is all there is to resume from.
 """
 
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Protocol
 
 import numpy as np
 
 from fasttail.errors import UserError, unknown
 from fasttail.plan.compiled import kernel
 from fasttail.plan.contract import BatchPlan
-from fasttail.plan.locality import Layout, PagedOrder, Pages
 from fasttail.plan.official import CycledOrder, MultinomialOrder, ShuffledOrder
 from fasttail.plan.orders import ClassTable, Epoch, IidOrder, Order, QuotaOrder, plain, scattered
 from fasttail.plan.quotas import Probabilities
@@ -51,8 +50,8 @@ class Images(Protocol):
     def widths_N(self) -> np.ndarray: ...
 
 
-class PlannedSplit(PlannedTable, Layout, Images, Protocol):
-    """What a plan has to know of a split. `sizes_N` matters for an order by pages only."""
+class PlannedSplit(PlannedTable, Images, Protocol):
+    """What a plan has to know of a split."""
 
 
 class OrderEpoch:
@@ -62,8 +61,7 @@ class OrderEpoch:
     `p_C` are the class probabilities, float64 [C], or, where they change, a function from an epoch
     to them (`samplers.schedule`): then what rounding took in one epoch is given back in the next
     also while they change. `draws` is one of `DRAWS`: "quota", or "iid" as the paper words it, or
-    what `official.draws` names. `pages` asks for the draws of "quota" page by page of the shards,
-    and needs a table that is a `Layout`.
+    what `official.draws` names.
 
     Raises `UserError` for a batch size that the ranks can't share or the split can't fill, and for
     a class without images, which it names.
@@ -80,12 +78,9 @@ class OrderEpoch:
         rank: int = 0,
         world_size: int = 1,
         draws: str = "quota",
-        pages: Pages | None = None,
     ) -> None:
         if draws not in DRAWS:
             raise unknown("kind of draws", draws, DRAWS)
-        if pages is not None and draws != "quota":
-            raise UserError(f'draws {draws!r} have no order by pages: take "quota"')
         size = len(table.samples_N)
         _check_batch(batch_size, size, rank, world_size)
         _check_classes(table, p_C(epoch) if callable(p_C) else p_C)
@@ -94,11 +89,7 @@ class OrderEpoch:
         self._batch_size, self._rank = batch_size, rank
         self._labels_N, self._class_names = scattered(table.labels_N), table.class_names
         at = Epoch(seed, epoch, self.steps, batch_size)
-        self._order: Order = (
-            DRAWS[draws](table, p_C, at)
-            if pages is None
-            else PagedOrder(cast(Layout, table), p_C, at, pages)
-        )
+        self._order: Order = DRAWS[draws](table, p_C, at)
 
     def first(self, step: int) -> int:
         """The position in the epoch of this rank's first image of global batch `step`; `IndexError`
@@ -147,7 +138,6 @@ class TrainEpoch:
         rank: int = 0,
         world_size: int = 1,
         draws: str = "quota",
-        pages: Pages | None = None,
     ) -> None:
         self._order = OrderEpoch(
             split,
@@ -158,7 +148,6 @@ class TrainEpoch:
             rank=rank,
             world_size=world_size,
             draws=draws,
-            pages=pages,
         )
         self.steps, self.max_batch = self._order.steps, self._order.share
         self._look = view.at(seed, epoch)

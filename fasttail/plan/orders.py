@@ -73,6 +73,8 @@ def scattered(array: np.ndarray) -> np.ndarray:
     """As `plain`, for an array that is read here and there. A large file is mapped once more, and
     the system told so: else the first touch of each page reads 128 KiB around it, seconds for a
     batch. Not the map that is there: who reads that from end to end needs what is read ahead."""
+    if isinstance(array.base, np.memmap) and array.base.nbytes == array.nbytes:
+        array = array.base  # of which `array` is a plain view
     if (
         isinstance(array, np.memmap)
         and isinstance(array.base, mmap.mmap)  # the whole of the file's values

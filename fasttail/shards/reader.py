@@ -188,13 +188,17 @@ class Split:
     def _file(self, name: str) -> Path:
         return self.dir / f"{self.name}.index" / f"{name}.npy"
 
+    def part_size(self, part: int) -> int:
+        """A part's bytes, by dataset.json."""
+        return self.meta.parts[part].bytes
+
     def part_bytes(self, part: int) -> np.ndarray:
         """All bytes of a part, uint8, memory-mapped.
 
         Raises `UserError` if the file is missing or has another size than it had.
         """
         if part not in self._parts:
-            path, known = self.part_paths[part], self.meta.parts[part].bytes
+            path, known = self.part_paths[part], self.part_size(part)
             try:
                 content = np.memmap(path, np.uint8, mode="r")
             except (OSError, ValueError) as error:

@@ -42,7 +42,6 @@ FLAGS = {
     "protocol": _both("protocol"),
     "draws": _both("draws"),
     "engine": _both("data.engine"),
-    "locality": _both("data.locality"),
 }
 
 

@@ -59,6 +59,9 @@ class StoredSplit:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def part_size(self, part: int) -> int:
+        return self.part_bytes(part).size
+
     def part_bytes(self, part: int) -> np.ndarray:
         assert part == 0
         return self._part

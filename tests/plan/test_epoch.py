@@ -15,12 +15,10 @@ from fasttail.plan import EvalEpoch, TrainEpoch, View
 from fasttail.plan import orders as plan_orders
 from fasttail.plan.contract import BatchPlan
 from fasttail.plan.epoch import DRAWS
-from fasttail.plan.locality import Pages
 from fasttail.plan.samplers import SAMPLERS, schedule
 
 VIEW = View.random_resized_crop(224, (0.08, 1.0), (3 / 4, 4 / 3), 0.5, (0.4, 0.4, 0.4, 0.1))
 CENTER = View.center(224, 256)
-PAGES = Pages(page_bytes=50_000, window_bytes=8_000_000)
 
 
 def train(split, sampler="class", **changes) -> TrainEpoch:
@@ -42,17 +40,12 @@ def joined(batches: list[BatchPlan]) -> list[np.ndarray]:
     return [np.concatenate(parts) for parts in zip(*map(arrays, batches), strict=True)]
 
 
-def orders():
-    """Every kind of order there is, as changes to `train`."""
-    return [*({"draws": draws} for draws in DRAWS), {"pages": PAGES}]
-
-
-@pytest.mark.parametrize("order", orders(), ids=str)
-def test_global_batches_are_the_same_on_1_2_and_4_ranks(order, long_tail):
-    alone = train(long_tail, **order)
+@pytest.mark.parametrize("draws", DRAWS)
+def test_global_batches_are_the_same_on_1_2_and_4_ranks(draws, long_tail):
+    alone = train(long_tail, draws=draws)
     for world_size in (2, 4):
         ranks = [
-            train(long_tail, rank=r, world_size=world_size, **order) for r in range(world_size)
+            train(long_tail, rank=r, world_size=world_size, draws=draws) for r in range(world_size)
         ]
         assert {rank.steps for rank in ranks} == {alone.steps}
         for step in (0, 1, alone.steps - 1):
@@ -61,24 +54,24 @@ def test_global_batches_are_the_same_on_1_2_and_4_ranks(order, long_tail):
             assert all(np.array_equal(a, b) for a, b in zip(whole, shares, strict=True))
 
 
-@pytest.mark.parametrize("order", orders(), ids=str)
-def test_batches_are_the_same_for_any_number_of_threads_and_in_any_order(order, long_tail):
+@pytest.mark.parametrize("draws", DRAWS)
+def test_batches_are_the_same_for_any_number_of_threads_and_in_any_order(draws, long_tail):
     steps = range(40)
-    plan = train(long_tail, **order)
+    plan = train(long_tail, draws=draws)
     one_by_one = [plan.batch(step) for step in steps]
-    backwards = train(long_tail, **order)
+    backwards = train(long_tail, draws=draws)
     assert all(same(backwards.batch(step), one_by_one[step]) for step in reversed(steps))
     for threads in range(2, 9):
-        shared = train(long_tail, **order)
+        shared = train(long_tail, draws=draws)
         with ThreadPoolExecutor(threads) as pool:
             assert all(map(same, pool.map(shared.batch, steps), one_by_one))
     assert not same(one_by_one[0], one_by_one[1])
 
 
-@pytest.mark.parametrize("order", orders(), ids=str)
-def test_seed_and_epoch_each_make_another_epoch_and_do_not_add_up(order, long_tail):
+@pytest.mark.parametrize("draws", DRAWS)
+def test_seed_and_epoch_each_make_another_epoch_and_do_not_add_up(draws, long_tail):
     batches = [
-        train(long_tail, seed=seed, epoch=epoch, **order).batch(0)
+        train(long_tail, seed=seed, epoch=epoch, draws=draws).batch(0)
         for seed, epoch in ((0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (0, 2))
     ]
     for i, a in enumerate(batches):
@@ -88,10 +81,10 @@ def test_seed_and_epoch_each_make_another_epoch_and_do_not_add_up(order, long_ta
             assert alike[2] < 0.2  # boxes
 
 
-@pytest.mark.parametrize("order", orders(), ids=str)
+@pytest.mark.parametrize("draws", DRAWS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_labels_are_those_of_the_images_and_boxes_fit_them(order, sampler, long_tail):
-    plan = train(long_tail, sampler, **order)
+def test_labels_are_those_of_the_images_and_boxes_fit_them(draws, sampler, long_tail):
+    plan = train(long_tail, sampler, draws=draws)
     assert plan.steps == len(long_tail.labels_N) // 48
     ids_B, labels_B, boxes_B4, *_ = joined([plan.batch(step) for step in range(plan.steps)])
     assert (long_tail.labels_N[ids_B] == labels_B).all()
@@ -133,15 +126,13 @@ PINNED = {
     "shuffled": [17378, 8320, 18312, 6211, 20406, 6429, 2596, 11221],
     "cycled": [12072, 13299, 18273, 1479, 7478, 20088, 15987, 2017],
     "multinomial": [14861, 615, 16015, 21361, 13557, 2157, 5353, 1208],
-    "pages": [10031, 10031, 15078, 10031, 10031, 392, 5475, 11441],
 }
 
 
-@pytest.mark.parametrize("order", orders(), ids=str)
-def test_the_first_images_of_an_epoch_are_pinned(order, long_tail):
-    name = "pages" if "pages" in order else order["draws"]
-    plan = train(long_tail, seed=7, epoch=3, **order)
-    assert plan.batch(0).ids_B[:8].tolist() == PINNED[name]
+@pytest.mark.parametrize("draws", DRAWS)
+def test_the_first_images_of_an_epoch_are_pinned(draws, long_tail):
+    plan = train(long_tail, seed=7, epoch=3, draws=draws)
+    assert plan.batch(0).ids_B[:8].tolist() == PINNED[draws]
 
 
 def test_the_first_boxes_flips_and_jitters_are_pinned(long_tail):
@@ -181,7 +172,6 @@ def test_one_class_of_one_image_is_a_data_set(make_split):
         ({"batch_size": 10**6}, r"more than the split's \d+ images: take"),
         ({"rank": 2, "world_size": 2}, "must be 0 to 1"),
         ({"draws": "iids"}, "did you mean 'iid'"),
-        ({"draws": "iid", "pages": PAGES}, "no order by pages"),
     ],
 )
 def test_a_users_mistake_is_told_in_one_line(changes, said, long_tail):
