@@ -85,8 +85,9 @@ def test_every_command_has_examples_that_parse(name: str) -> None:
     own = 0
     for example in examples(epilog):
         words = shlex.split(example)
-        at = next(i for i, word in enumerate(words) if word == "fasttail")
-        command, *arguments = words[at + 1 :]
+        at = next(i for i, word in enumerate(words) if word in COMMANDS)
+        assert words[at - 1] == "fasttail" or "fasttail.torchrun" in words[:at]
+        command, *arguments = words[at:]
         COMMANDS[command].make_context(command, arguments)  # raises where an option is unknown
         own += command == name
     assert own

@@ -46,6 +46,37 @@ def test_under_fasttails_torchrun_there_is_no_traceback_and_the_exit_code_is_2(
     assert ended("fasttail.torchrun", *TWO, "train", "--help", cwd=tmp_path).returncode == 0
 
 
+def test_a_mistake_is_not_made_again_by_restarts(tmp_path: Path) -> None:
+    again = ("--max-restarts", "2", "train", "--stage", "cls", "--run", "runs/none")
+    done = ended("fasttail.torchrun", *TWO, *again, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("fasttail: runs/none: no run here") == 1
+
+
+OURS = """
+from unittest.mock import patch
+from torch.distributed import run
+from fasttail.torchrun import Agent
+
+with patch("torch.distributed.launcher.api.LocalElasticAgent", Agent):
+    run.main()
+"""
+DIES_ONCE = """
+import os, signal
+print("restart", os.environ["TORCHELASTIC_RESTART_COUNT"], flush=True)
+if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
+    (tmp_path / "ours.py").write_text(OURS)
+    (tmp_path / "dies_once.py").write_text(DIES_ONCE)
+    again = ("--standalone", "--nproc-per-node", "1", "--max-restarts", "2")
+    done = ended("ours", *again, "dies_once.py", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "restart 0\nrestart 1\n"), done.stderr
+
+
 @pytest.mark.parametrize(("rank", "waits"), [("0", False), ("1", True)])
 def test_a_process_that_is_alone_with_its_mistake_says_it_after_a_while(
     monkeypatch: pytest.MonkeyPatch,

@@ -18,7 +18,7 @@ NO_NAMESPACES = 77
 def arguments(shards: Path, run: Path) -> list[str]:
     settings = ["optim.batch_size=16", "model.backbone=resnet20", "compute.device=cpu"]
     settings += ["compute.amp=fp32", "compute.tensorboard=false"]
-    command = ["-m", "fasttail", "train", "--stage", "rep", "--shards", str(shards)]
+    command = ["train", "--stage", "rep", "--shards", str(shards)]
     command += ["--run-dir", str(run), "--epochs", "1"]
     return command + [part for setting in settings for part in ("--set", setting)]
 
@@ -41,7 +41,7 @@ def test_two_hosts_train_what_two_processes_on_one_host_train(
     if apart.returncode == NO_NAMESPACES:
         pytest.skip(apart.stderr.strip())
     assert apart.returncode == 0, apart.stdout[-3000:] + apart.stderr[-1000:]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    torchrun = [sys.executable, "-m", "fasttail.torchrun", "--standalone"]
     together = start([*torchrun, "--nproc-per-node", "2", *arguments(blob_shards, one)])
     assert together.returncode == 0, together.stderr[-3000:]
     weights, expected = (load_file(run / "model.safetensors") for run in (two, one))

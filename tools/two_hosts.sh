@@ -1,10 +1,10 @@
 #!/bin/bash
 # Two hosts on one machine: two network namespaces joined by a cable (a veth pair), torchrun in each.
 #
-#   tools/two_hosts.sh -m fasttail train --stage rep --dataset digits
+#   tools/two_hosts.sh train --stage rep --dataset digits
 #
-# Runs `torchrun --nnodes 2 --nproc-per-node $PER_NODE` with these arguments on both (PER_NODE=1,
-# PYTHON=python3). Needs root (CAP_NET_ADMIN) and iproute2; exits with 77 where that isn't to be had.
+# Runs `python -m fasttail.torchrun --nnodes 2 --nproc-per-node $PER_NODE` with these arguments on both
+# (PER_NODE=1, PYTHON=python3). Needs root (CAP_NET_ADMIN) and iproute2; exits with 77 where that isn't to be had.
 # Every line of output says which host it is of. The exit code is that of the host that failed first.
 set -euo pipefail
 
@@ -41,7 +41,7 @@ run() {
     local host=$1 rank=$2
     shift 2
     ip netns exec "$name-$host" env GLOO_SOCKET_IFNAME=eth0 NCCL_SOCKET_IFNAME=eth0 \
-        "$PYTHON" -m torch.distributed.run --nnodes 2 --nproc-per-node "$PER_NODE" \
+        "$PYTHON" -m fasttail.torchrun --nnodes 2 --nproc-per-node "$PER_NODE" \
         --node-rank "$rank" --master-addr 10.77.0.1 --master-port 29400 "$@" 2>&1 |
         sed -u "s/^/host $host: /"
 }

@@ -11,7 +11,7 @@ commands = typer.Typer()
     epilog="Examples: fasttail convert --dataset digits;  "
     "fasttail convert --dataset inat2018 --source /data/inat --max-side 512;  "
     "fasttail convert --dataset folder --source photos --raw-budget 10%;  "
-    "torchrun --nproc-per-node 8 -m fasttail convert --dataset imagenet-lt"
+    "python -m fasttail.torchrun --nproc-per-node 8 convert --dataset imagenet-lt"
 )
 def convert(
     dataset: str = typer.Option(

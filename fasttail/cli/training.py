@@ -13,7 +13,7 @@ BOTH, STAGE_1, STAGE_2 = "Both stages", "Stage rep", "Stage cls"
 @commands.command(
     epilog="Examples: fasttail train --stage rep --dataset cifar10-lt --sampler sqrt;  "
     "fasttail train --stage cls --run runs/cifar10-lt-resnet32-sqrt --method all;  "
-    "torchrun --nproc-per-node 8 -m fasttail train --stage rep --dataset inat2018"
+    "python -m fasttail.torchrun --nproc-per-node 8 train --stage rep --dataset inat2018"
 )
 def train(
     ctx: typer.Context,
@@ -175,7 +175,7 @@ def compare(
 @commands.command(
     epilog="Examples: fasttail study --dataset cifar10-lt --seeds 3;  "
     "fasttail study --samplers instance,class --backbones resnet32,resnet56 --epochs 30;  "
-    "torchrun --nproc-per-node 8 -m fasttail study --dataset imagenet-lt"
+    "python -m fasttail.torchrun --nproc-per-node 8 study --dataset imagenet-lt"
 )
 def study(
     samplers: str = typer.Option(

@@ -30,7 +30,9 @@ def commands(page: str) -> list[str]:
             fenced = not fenced
         elif fenced or line.startswith("    "):
             found.append(line.strip())
-    return [line for line in found if re.match(r"(torchrun .* -m )?fasttail [a-z-]", line)]
+    by_torchrun = re.compile(r"python -m fasttail\.torchrun (-\S+ [^-\s]\S* +)+")
+    found = [by_torchrun.sub("fasttail ", line) for line in found]
+    return [line for line in found if re.match(r"fasttail [a-z-]", line)]
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in DOCS.glob("*.md")))
