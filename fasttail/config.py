@@ -217,6 +217,18 @@ class DataConfig(Section):
     eval_batch_size: int = Field(default=256, ge=1, description="images a process")
 
 
+class MixConfig(Section):
+    """Images of stage 1 that are mixed of two: mixup and CutMix."""
+
+    mixup_alpha: Unit = Field(
+        default=0.0, description="mixup: shares are drawn from Beta(alpha, alpha); 0: no mixup"
+    )
+    cutmix_alpha: Unit = Field(
+        default=0.0, description="the same of CutMix; with both, an image gets one or the other"
+    )
+    p: Unit = Field(default=1.0, description="share of the images that are mixed")
+
+
 class ModelConfig(Section):
     """The network."""
 
@@ -232,10 +244,15 @@ class ModelConfig(Section):
         default="eval",
         description="of what is not trained in stage 1; train: its statistics move",
     )
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="of the moving average of stage 1's weights, which is then the model that is "
+        "scored and kept; 0: no average",
+    )
 
 
 class OptimConfig(Section):
-    """One training: SGD with momentum, and how its learning rate goes.
+    """One training: its optimizer, and how its learning rate goes.
 
     `lr` is meant for `lr_batch_size` images a step; another `batch_size` scales it in proportion
     (Goyal et al. 2017, the linear rule).
@@ -256,9 +273,17 @@ class OptimConfig(Section):
     backbone_lr_scale: Positive = Field(
         default=1.0, description="the backbone's rate, as a share of `lr`"
     )
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="of SGD")
-    nesterov: bool = Field(default=False, description="Nesterov's momentum")
-    weight_decay: float = Field(default=5e-4, ge=0, description="L2 regularisation")
+    optimizer: Literal["sgd", "adamw"] = Field(
+        default="sgd", description="adamw: norms' weights and biases do not decay"
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.9, description="of SGD; of AdamW beta 1"
+    )
+    beta2: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.999, description="of AdamW")
+    nesterov: bool = Field(default=False, description="SGD: Nesterov's momentum")
+    weight_decay: float = Field(
+        default=5e-4, ge=0, description="of SGD in the gradient, of AdamW apart"
+    )
     schedule: Literal["cosine", "steps"] = Field(
         default="cosine", description="how the learning rate falls"
     )
@@ -289,7 +314,14 @@ class LossConfig(Section):
 
     name: str = Field(
         default="cross-entropy",
-        description="cross-entropy, balanced-softmax, logit-adjustment or ldam-drw",
+        description="cross-entropy, weighted, balanced-softmax, logit-adjustment or ldam-drw",
+    )
+    weights: Literal["inverse", "effective"] = Field(
+        default="inverse",
+        description="weighted: by 1 / n of a class's n images, or by their effective number",
+    )
+    weights_beta: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.9999, description="weighted: beta of the effective number of images"
     )
     adjustment_tau: Power = Field(default=1.0, description="logit-adjustment: the prior's weight")
     max_margin: Positive = Field(default=0.5, description="ldam-drw: the smallest class's margin")
@@ -440,6 +472,7 @@ class TrainConfig(Section):
         description="the epoch of stage 1 whose model is kept; best: the best on val",
     )
     data: DataConfig = DataConfig()
+    mix: MixConfig = MixConfig()
     model: ModelConfig = ModelConfig()
     optim: OptimConfig = OptimConfig()
     loss: LossConfig = LossConfig()

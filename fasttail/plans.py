@@ -9,6 +9,7 @@ from fasttail.config import DataConfig, OptimConfig, TrainConfig
 from fasttail.engines.kept import Kept
 from fasttail.loader import PlannedLoader, Plans
 from fasttail.plan import EvalEpoch, TrainEpoch, View, samplers
+from fasttail.plan.mixing import Mix, Mixing, check_pairs
 from fasttail.plan.official import draws as official_draws
 from fasttail.shards import Shards, Split
 from fasttail.world import World
@@ -79,6 +80,24 @@ def stage1_epochs(config: TrainConfig, split: Split, world: World) -> Callable[[
         view=train_view(config.data),
         world=world,
     )
+
+
+def stage1_mixes(config: TrainConfig, world: World) -> Callable[[int, int], Mix | None]:
+    """Epoch and step -> how this process's images of stage 1 are mixed; None where they are not.
+
+    Raises `UserError` for a batch that the world can't take in pairs.
+    """
+    mix, batch_size, px = config.mix, config.optim.batch_size, config.data.px
+    if mix.p * max(mix.mixup_alpha, mix.cutmix_alpha) == 0:
+        return lambda epoch, step: None
+    check_pairs(batch_size, world.size)
+    mixing, share = Mixing(mix.mixup_alpha, mix.cutmix_alpha, mix.p), batch_size // world.size
+
+    def mix_at(epoch: int, step: int) -> Mix:
+        first = step * batch_size + world.rank * share
+        return mixing.at(config.seed, epoch, first, share, (px, px))
+
+    return mix_at
 
 
 def eval_epoch(config: TrainConfig, split: Split, world: World) -> EvalEpoch:

@@ -14,6 +14,7 @@ from fasttail.engines.upload import to_device
 from fasttail.plan import View
 from fasttail.plan.compiled import kernel
 from fasttail.plan.random import below, key, words
+from fasttail.train import optimizers
 from fasttail.world import World
 
 BLOCK = 16_384
@@ -35,14 +36,7 @@ def fit_on_bank(
     train, classifier = bank("train"), job.classifier
     optim = job.optim
     classifier.to(train.device).train()
-    optimizer = torch.optim.SGD(
-        [parameter for parameter in classifier.parameters() if parameter.requires_grad],
-        lr=optim.scaled_lr,
-        momentum=optim.momentum,
-        nesterov=optim.nesterov,
-        weight_decay=optim.weight_decay,
-        fused=True,
-    )
+    optimizer = optimizers.make([(classifier, 1.0)], optim)
     epoch_plan = epochs_of(job, config, train.split, View.whole(out_px=1), World())
     steps = epoch_plan(0).steps
     rate = rate_of(job, steps)
@@ -53,8 +47,7 @@ def fit_on_bank(
         for epoch in range(optim.epochs):
             plan = epoch_plan(epoch)
             for step in range(steps):
-                for group in optimizer.param_groups:
-                    group["lr"] = rate(epoch * steps + step)
+                optimizers.set_lr(optimizer, rate(epoch * steps + step))
                 drawn = plan.batch(step)
                 rows_B = rows_of(drawn.ids_B, train, config.seed, epoch, step)
                 labels_B = to_device(torch.from_numpy(drawn.labels_B), train.device)

@@ -79,7 +79,7 @@ def train(
     ),
     loss: str | None = typer.Option(
         None,
-        help="cross-entropy, balanced-softmax, logit-adjustment or ldam-drw.",
+        help="cross-entropy, weighted, balanced-softmax, logit-adjustment or ldam-drw.",
         rich_help_panel=STAGE_1,
     ),
     method: str = typer.Option(

@@ -1,30 +1,18 @@
 """Boxes: which part of the stored image becomes a sample. (top, left, height, width), int32.
 
 A box depends on its key, the position in the epoch and the image's size, on nothing else. The same
-arithmetic, operation by operation, on every machine: the one function that C libraries disagree
-about in the last bit, exp, is written out.
+arithmetic, operation by operation, on every machine.
 """
 
 import math
 
 import numpy as np
 
-from fasttail.plan.compiled import inline, kernel
+from fasttail.plan.compiled import kernel
+from fasttail.plan.floats import exp
 from fasttail.plan.random import below, unit, words
 
 TRIES = 10  # as in torchvision
-
-
-@inline
-def _exp(x):
-    """e^x for |x| <= 4, to about 1e-14: the Taylor series at x / 8, to the eighth power."""
-    y = x * 0.125
-    total = 1.0
-    for i in range(14, 0, -1):
-        total = 1.0 + y * total / i
-    total *= total
-    total *= total
-    return total * total
 
 
 @kernel
@@ -44,7 +32,7 @@ def random_resized_crops(
         for block in range(TRIES):
             w0, w1, w2, w3 = words(key, first + b, block)
             target = area * (scale_lo + (scale_hi - scale_lo) * unit(w0))
-            ratio = _exp(log_ratio_lo + (log_ratio_hi - log_ratio_lo) * unit(w1))
+            ratio = exp(log_ratio_lo + (log_ratio_hi - log_ratio_lo) * unit(w1))
             w = np.int64(np.rint(math.sqrt(target * ratio)))
             h = np.int64(np.rint(math.sqrt(target / ratio)))
             if 0 < w <= width and 0 < h <= height:
@@ -55,7 +43,7 @@ def random_resized_crops(
                 done = True
                 break
         if not done:
-            ratio_lo, ratio_hi = _exp(log_ratio_lo), _exp(log_ratio_hi)
+            ratio_lo, ratio_hi = exp(log_ratio_lo), exp(log_ratio_hi)
             h, w = height, width
             if width < height * ratio_lo:
                 h = min(height, max(1, np.int64(np.rint(width / ratio_lo))))

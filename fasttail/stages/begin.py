@@ -13,7 +13,7 @@ from fasttail.engines.kept import Kept
 from fasttail.errors import UserError, unknown
 from fasttail.models.weights import Loaded, load_into
 from fasttail.plan import samplers
-from fasttail.plans import stage1_epochs
+from fasttail.plans import stage1_epochs, stage1_mixes
 from fasttail.protocol import settle
 from fasttail.rundir import Run
 from fasttail.shards import Shards
@@ -161,6 +161,7 @@ def _check_fit(config: TrainConfig, opened: Shards, world: World) -> None:
             f"training images: give a smaller one with --set optim.batch_size=N"
         )
     stage1_epochs(config, split, world)(0)
+    stage1_mixes(config, world)
     check_rates(config.optim, "optim")
 
 

@@ -83,6 +83,31 @@ def cross_entropy(
     )
 
 
+def weighted(logits_BC: Tensor, labels_B: Tensor, classes: Classes) -> Tensor:
+    """Cross entropy with classes weighted by what of them is rare, 1 in the mean."""
+    return cross_entropy(logits_BC, labels_B, classes, class_weights(classes))
+
+
+def class_weights(classes: Classes) -> Tensor:
+    """`loss.weights`: by 1 / n, or by the effective numbers of the classes' images."""
+    config = classes.config
+    if config.weights == "effective":
+        return inverse(effective_number(classes.counts_C, config.weights_beta))
+    return inverse(classes.counts_C)
+
+
+def effective_number(counts_C: Tensor, beta: float) -> Tensor:
+    """(1 - beta^n) / (1 - beta) (Cui et al., "Class-Balanced Loss Based on Effective Number of
+    Samples", CVPR 2019, equation 2)."""
+    return (1 - beta**counts_C) / (1 - beta)
+
+
+def inverse(numbers_C: Tensor) -> Tensor:
+    """Weights in proportion to 1 / number, 1 in the mean."""
+    weight_C = 1 / numbers_C
+    return weight_C / weight_C.mean()
+
+
 def balanced_softmax(logits_BC: Tensor, labels_B: Tensor, classes: Classes) -> Tensor:
     """-log (n_y e^{z_y} / sum_j n_j e^{z_j}) (Ren et al., "Balanced Meta-Softmax for Long-Tailed
     Visual Recognition", NeurIPS 2020, equation 3)."""
@@ -113,19 +138,21 @@ def deferred_weights(classes: Classes) -> Tensor | None:
     config = classes.config
     if classes.t < config.drw_from:
         return None
-    effective_C = (1 - config.drw_beta**classes.counts_C) / (1 - config.drw_beta)
-    weight_C = 1 / effective_C
-    return weight_C / weight_C.mean()
+    return inverse(effective_number(classes.counts_C, config.drw_beta))
 
 
 LOSSES: dict[str, Loss] = {
     "cross-entropy": cross_entropy,
+    "weighted": weighted,
     "balanced-softmax": balanced_softmax,
     "logit-adjustment": logit_adjustment,
     "ldam-drw": ldam_drw,
 }
 
-WEIGHTS: dict[str, Callable[[Classes], Tensor | None]] = {"ldam-drw": deferred_weights}
+WEIGHTS: dict[str, Callable[[Classes], Tensor | None]] = {
+    "weighted": class_weights,
+    "ldam-drw": deferred_weights,
+}
 
 
 def loss_for_epoch(

@@ -2,8 +2,9 @@
 
     plan(seed, epoch) -> loader -> Step: forward, backward, update
 
-The whole state is (weights, optimizer, loss scaler, epoch, step): a run that was killed and resumed
-goes on bit for bit as if nothing had happened, since every random choice is in the plan.
+The whole state is (weights, their average, optimizer, loss scaler, epoch, step): a run that was
+killed and resumed goes on bit for bit as if nothing had happened, since every random choice is in
+the plan.
 """
 
 import time
@@ -20,10 +21,11 @@ from fasttail.engines.kept import Kept
 from fasttail.errors import UserError
 from fasttail.evaluate.score import score
 from fasttail.evaluate.shots import summarize
-from fasttail.plans import planned_loader, stage1_epochs
+from fasttail.plans import planned_loader, stage1_epochs, stage1_mixes
 from fasttail.protocol import settle
 from fasttail.rundir import Run, provenance
 from fasttail.shards import Shards
+from fasttail.train.average import Average
 from fasttail.train.checkpoint import Checkpoints, Position, load_weights, put_weights, save_weights
 from fasttail.train.log import Meter, NonFiniteLoss, RunLog
 from fasttail.train.losses import loss_for_epoch
@@ -68,6 +70,7 @@ def train(
     # ---- data -------------------------------------------------------------------------------
     split = shards.split("train")
     epoch_plan = stage1_epochs(config, split, world)
+    mix_at = stage1_mixes(config, world)
     steps_per_epoch = epoch_plan(0).steps
 
     # ---- model and optimizer ----------------------------------------------------------------
@@ -104,6 +107,10 @@ def train(
         reporter.say(f"going on at epoch {position.epoch + 1}, step {position.step}")
     elif run.init is not None:
         put_weights(model, load_weights(run.start_path)[0], run.start_path)
+    average = Average(model, config.model.ema_decay) if config.model.ema_decay else None
+    if average is not None and found is not None:
+        put_weights(average.model, state["average"], run.checkpoints_dir)
+    kept = model if average is None else average.model  # what is scored, and stays
     wait_for_all(world)
 
     def save(position: Position) -> float:
@@ -113,7 +120,10 @@ def train(
                 f"{position.step + 1}: lower the learning rate (--set optim.lr=X)"
             )
         if world.is_main:
-            checkpoints.save(position, model, {**train_step.state(), "best": asdict(best)})
+            state = {**train_step.state(), "best": asdict(best)}
+            if average is not None:
+                state["average"] = average.model.state_dict()
+            checkpoints.save(position, model, state)
         return time.monotonic()
 
     # ---- the loop ---------------------------------------------------------------------------
@@ -157,7 +167,16 @@ def train(
                 for step, (images_BCHW, labels_B, ids_B) in enumerate(batches, start):
                     global_step = epoch * steps_per_epoch + step
                     lr = learning_rate(global_step, steps_per_epoch, optim)
-                    loss = train_step(images_BCHW, labels_B, loss_of, lr=lr, step=global_step)
+                    loss = train_step(
+                        images_BCHW,
+                        labels_B,
+                        loss_of,
+                        lr=lr,
+                        step=global_step,
+                        mix=mix_at(epoch, step),
+                    )
+                    if average is not None:
+                        average.update(global_step)
 
                     meter.add(loss, ids_B, loader.wait_s)
                     look = len(meter) == config.compute.log_every or step + 1 == steps_per_epoch
@@ -173,12 +192,14 @@ def train(
                     if leave:
                         raise Preempted(leave)
             share_buffers(model, world)
+            if average is not None:
+                share_buffers(average.model, world)
 
             if "val" in shards.split_names and (epoch + 1) % config.validate_every == 0:
                 if time.monotonic() - saved_s > SAY_EVERY_S:
                     saved_s = save(Position(epoch, steps_per_epoch))
                 tally = score(
-                    model,
+                    kept,
                     shards,
                     "val",
                     config=config,
@@ -197,10 +218,10 @@ def train(
                 if row["all_micro"] > best.accuracy:
                     best = Best(row["all_micro"], epoch + 1)
                     if world.is_main:
-                        checkpoints.keep(Checkpoints.BEST, model, asdict(best))
+                        checkpoints.keep(Checkpoints.BEST, kept, asdict(best))
             if world.is_main and _is_kept(epoch + 1, config.compute.keep_every):
                 name = f"epoch-{epoch + 1:04d}.safetensors"
-                checkpoints.keep(name, model, {**about_model(run), "epoch": epoch + 1})
+                checkpoints.keep(name, kept, {**about_model(run), "epoch": epoch + 1})
             saved_s = save(Position(epoch + 1, 0))
             if leave := preemption.asked(world, compute, agree=True):
                 raise Preempted(leave)
@@ -214,11 +235,11 @@ def train(
         )
         if config.keep == "best":
             path = run.checkpoints_dir / Checkpoints.BEST
-            put_weights(model, load_weights(path)[0], path)
+            put_weights(kept, load_weights(path)[0], path)
     if world.is_main:
-        save_weights(run.model_path, model.state_dict(), about_model(run))
+        save_weights(run.model_path, kept.state_dict(), about_model(run))
     wait_for_all(world)
-    return model
+    return kept
 
 
 def new_model(config: TrainConfig, num_classes: int) -> models.Recognizer:

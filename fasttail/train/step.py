@@ -1,10 +1,10 @@
 """One training step, the same for every engine and every training that sees images:
 
-images -> forward, loss, backward (in parts, where memory is short) -> update
+images, mixed if so drawn -> forward, loss, backward (in parts, where memory is short) -> update
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from inspect import signature
 from typing import Any
@@ -18,8 +18,11 @@ from fasttail.config import ComputeConfig, OptimConfig
 from fasttail.errors import UserError
 from fasttail.models import Recognizer
 from fasttail.plan.contract import Plan
+from fasttail.plan.mixing import Mix
 from fasttail.plan.random import key
+from fasttail.train import optimizers
 from fasttail.train.losses import BatchLoss
+from fasttail.train.mixed import Targets, mixed
 from fasttail.world import World
 
 # Steps of `images_per_s`: until everything is compiled and tuned, and those that count.
@@ -56,20 +59,9 @@ class Step:
         self._parts = optim.accumulate
         self._dropout = _generator(compute.device)
         self._cuda_graphs = config.cuda_graphs
-        self._optimizer = torch.optim.SGD(
-            [
-                {"params": _trained(model.backbone), "lr_scale": optim.backbone_lr_scale},
-                {"params": _trained(model.classifier), "lr_scale": 1.0},
-            ],
-            lr=optim.scaled_lr,
-            momentum=optim.momentum,
-            nesterov=optim.nesterov,
-            weight_decay=optim.weight_decay,
-            fused=True,
-        )
+        trained = ((model.backbone, optim.backbone_lr_scale), (model.classifier, 1.0))
+        self._optimizer = optimizers.make(trained, optim)
         self._scaler = compute.grad_scaler()
-        if self._scaler.is_enabled():
-            _begin_momentum(self._optimizer)
         self._network = _distributed(model, compute, world)
         self._forward = _compiled(self._network, config)
 
@@ -81,25 +73,28 @@ class Step:
         *,
         lr: float,
         step: int,
+        mix: Mix | None = None,
     ) -> Tensor:
-        """Updates the weights by one batch, as a loader gives it, with learning rate `lr`. `step`
-        counts over the whole training. Returns the loss, a scalar that is still on the device; with
-        several processes each returns its share, and the batch's is their mean."""
+        """Updates the weights by one batch, as a loader gives it, mixed if there is a `mix`, with
+        learning rate `lr`. `step` counts over the whole training. Returns the loss, a scalar that
+        is still on the device; with several processes each returns its share, and the batch's is
+        their mean."""
         # Dropout's only state is the step: a resumed run drops what it would have dropped.
         self._dropout.manual_seed(int(key("step", self._seed, self._world.rank, step)))
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr * group["lr_scale"]
+        optimizers.set_lr(self._optimizer, lr)
         compute = self._compute
-        weight = self._weight(loss_of, labels_B)
+        # Before the batch is parted: an image's partner may be in another part.
+        images_BCHW, targets = mixed(images_BCHW, labels_B, mix)
+        weight = self._weight(loss_of, targets)
         total = torch.zeros((), device=compute.device)
-        parts = list(zip(images_BCHW.chunk(self._parts), labels_B.chunk(self._parts), strict=True))
-        for number, (part_BCHW, part_labels_B) in enumerate(parts, start=1):
+        parts = list(zip(images_BCHW.chunk(self._parts), targets.chunk(self._parts), strict=True))
+        for number, (part_BCHW, part_targets) in enumerate(parts, start=1):
             last = number == len(parts)
             with self._exchanging_gradients(last):
                 if self._cuda_graphs:
                     torch.compiler.cudagraph_mark_step_begin()
                 with compute.autocast():
-                    losses_B = loss_of.losses_of(self._forward(part_BCHW), part_labels_B)
+                    losses_B = part_targets.losses(loss_of, self._forward(part_BCHW))
                 loss = losses_B.sum() / weight
                 self._scaler.scale(loss).backward()
             total += loss.detach()
@@ -143,10 +138,10 @@ class Step:
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
 
-    def _weight(self, loss_of: BatchLoss, labels_B: Tensor) -> Tensor:
+    def _weight(self, loss_of: BatchLoss, targets: Targets) -> Tensor:
         """The whole batch's weight by the number of processes, whose gradients are averaged. They
         have as many images, but of other classes."""
-        weight = loss_of.weight(labels_B)
+        weight = targets.weight(loss_of)
         if loss_of.weight_C is None:
             return weight
         return add_up(weight, self._world) / self._world.size
@@ -164,18 +159,6 @@ def _generator(device: torch.device) -> torch.Generator:
     if device.type == "cuda":
         return torch.cuda.default_generators[device.index]
     return torch.default_generator
-
-
-def _begin_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Zeros. The fused kernel makes the buffers with its first step and leaves in them whatever lay
-    there where the scaler skips that step; the next one would take it for momentum."""
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-
-
-def _trained(module: nn.Module) -> Sequence[nn.Parameter]:
-    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def _distributed(model: nn.Module, compute: Compute, world: World) -> nn.Module:

@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,6 @@ from torchvision.transforms import ColorJitter, RandomCrop, RandomResizedCrop
 
 from fasttail.errors import UserError
 from fasttail.plan import View
-from fasttail.plan.boxes import _exp
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 CROP = View.random_resized_crop(224, SCALE, RATIO, flip_p=0.5)
@@ -76,11 +73,6 @@ def test_random_resized_crops_lie_within_the_image(height, width, s0, s1, r0, r1
     assert (left >= 0).all()
     assert (top + h <= height).all()
     assert (left + w <= width).all()
-
-
-def test_the_written_out_exponential_is_exact_to_thirteen_digits():
-    for x in np.linspace(-4, 4, 1001):
-        assert _exp(x) == pytest.approx(math.exp(x), rel=1e-13)
 
 
 def test_crops_hang_on_the_position_not_on_the_batch_they_come_in():

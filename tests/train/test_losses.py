@@ -53,6 +53,24 @@ def test_logit_adjustment_is_equation_10s(logits_BC: np.ndarray, tau: float) -> 
     assert got == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("how", "weight_C"),
+    [
+        ({"weights": "inverse"}, 1 / COUNTS_C),
+        ({"weights": "effective", "weights_beta": 0.99}, (1 - 0.99) / (1 - 0.99**COUNTS_C)),
+    ],
+    ids=["inverse", "effective"],
+)
+def test_weighted_is_the_mean_of_cross_entropies_weighted_by_class(
+    logits_BC: np.ndarray, how: dict, weight_C: np.ndarray
+) -> None:
+    p_BC = np.exp(logits_BC) / np.exp(logits_BC).sum(1, keepdims=True)
+    losses_B = -np.log(p_BC[np.arange(16), LABELS_B])
+    expected = np.average(losses_B, weights=weight_C[LABELS_B])
+    assert ours("weighted", logits_BC, **how) == pytest.approx(expected, rel=1e-5)
+    assert expected != pytest.approx(losses_B.mean(), rel=0.05)
+
+
 def ldam(cosine_BC: np.ndarray, scale: float, weight_C: np.ndarray) -> float:
     margin_C = 1 / np.sqrt(np.sqrt(COUNTS_C))
     margin_C = margin_C * (0.5 / margin_C.max())
