@@ -3,7 +3,8 @@ Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017)."""
 
 import copy
 
-import torch
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fasttail.models import Recognizer
 
@@ -19,18 +20,18 @@ class Average:
     def __init__(self, model: Recognizer, decay: float) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False)
         self._decay = decay
-        pairs = list(zip(self._values(self.model), self._values(model), strict=True))
-        self._averaged = [pair for pair in pairs if pair[0].is_floating_point()]
-        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+        pairs = list(zip(_values(self.model), _values(model), strict=True))
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._averages, self._values = [mine for mine, _ in floats], [value for _, value in floats]
+        self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
 
-    @torch.no_grad()
     def update(self, step: int) -> None:
         """Takes in what the model is after a step."""
-        weight = 1 - min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(*map(list, zip(*self._averaged, strict=True)), weight)
-        for average, value in self._copied:
-            average.copy_(value)
+        decay = min(self._decay, (1 + step) / (10 + step))
+        get_ema_multi_avg_fn(decay)(self._averages, self._values, step)
+        for mine, value in self._counts:
+            mine.copy_(value)
 
-    @staticmethod
-    def _values(model: Recognizer) -> list[torch.Tensor]:
-        return [*model.parameters(), *model.buffers()]
+
+def _values(model: Recognizer) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]

@@ -109,7 +109,7 @@ def train(
         put_weights(model, load_weights(run.start_path)[0], run.start_path)
     average = Average(model, config.model.ema_decay) if config.model.ema_decay else None
     if average is not None and found is not None:
-        put_weights(average.model, state["average"], run.checkpoints_dir)
+        put_weights(average.model, found[2]["average"], run.checkpoints_dir)
     kept = model if average is None else average.model  # what is scored, and stays
     wait_for_all(world)
 
