@@ -26,6 +26,7 @@ from fasttail.export.deployed import Deployed
 from fasttail.train.checkpoint import load_weights, save_weights
 
 KEY = "fasttail"  # of the description, in formats that have names for such things
+OPSET = 18  # of ONNX: what TensorRT, OpenVINO and onnxruntime have read for years
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
@@ -82,6 +83,7 @@ def save_onnx(path: Path, network: Deployed, about: About) -> None:
             (_example(about),),
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
             input_names=["images"],
             output_names=["logits"],
             verbose=False,

@@ -4,10 +4,9 @@ Mixup (Zhang et al., ICLR 2018) takes `share` of an image and the rest of its pa
 et al., ICCV 2019) puts a box of the partner into it. Both draw the share from Beta(alpha, alpha).
 
 Positions 2k and 2k + 1 of an epoch are each other's partners, and each of the two has a share and a
-box of its own. Orders are random, so a partner is a random image of the batch (by pages of the
-shards, one of another class somewhat more often). A pair is never parted by ranks, which have an
-even number of images each, and is in one step, in however many parts that is computed: the images
-that are mixed are the same.
+box of its own. Orders are random, so a partner is a random image of the batch. A pair is never
+parted by ranks, which have an even number of images each, and is in one step, in however many parts
+that is computed: the images that are mixed are the same.
 """
 
 import math

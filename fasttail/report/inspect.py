@@ -11,11 +11,13 @@ import numpy as np
 from fasttail import shards
 from fasttail.config import ShotsConfig
 from fasttail.console import Reporter
+from fasttail.datasets.splits import SERIES, series_warnings
 from fasttail.errors import UserError
 from fasttail.evaluate.shots import group_masks
-from fasttail.report import duplicates, measure, need_packages
+from fasttail.report import duplicates, measure, near, need_packages
 from fasttail.report.duplicates import Duplicates
 from fasttail.report.measure import EpochTime
+from fasttail.report.near import NearCopies
 from fasttail.shards import Shards, tail
 from fasttail.shards.columns import RAW
 
@@ -58,6 +60,7 @@ class Inspection:
     budget_draws: dict[str, dict[str, float]]
     notes: tuple[str, ...]
     duplicates: Duplicates | None = None
+    near: NearCopies | None = None
     epoch: EpochTime | None = None
 
 
@@ -123,7 +126,7 @@ def inspect(opened: Shards) -> Inspection:
         budget_draws={
             budget: draws(order_N[: int(len(split) * share)]) for budget, share in shares.items()
         },
-        notes=opened.meta.notes,
+        notes=tuple(dict.fromkeys((*opened.meta.notes, *_series(opened)))),
     )
 
 
@@ -139,6 +142,7 @@ def show(
     try:
         found = replace(found, epoch=measure.epoch_time(opened, seconds))
         found = replace(found, duplicates=duplicates.find(opened))
+        found = replace(found, near=near.find(opened))
     except UserError as error:
         reporter.say(f"not all could be measured: {error}")
     if as_json:
@@ -199,11 +203,30 @@ def facts(found: Inspection) -> dict[str, str]:
         lines[f"not in {split}"] = _some(names)
     if found.duplicates is not None:
         lines |= _copies(found.duplicates)
+    if found.near is not None and any(found.near.across.values()):
+        lines["near copies"] = (
+            f"WARNING: {found.near}: accuracy may be too good; where files or folders tell what "
+            f"belongs together, convert with --group-by REGEX, as '{SERIES}' for numbered frames"
+        )
     if found.epoch is not None:
         lines["an epoch here"] = str(found.epoch)
     for number, note in enumerate(found.notes, 1):
         lines[f"note {number}"] = note
     return lines
+
+
+def _series(opened: Shards) -> list[str]:
+    """Warnings of files in series across splits; none where it was said what belongs together."""
+    made = opened.meta.made
+    if made.get("group_by") or made.get("group_column"):
+        return []
+    splits = {name: opened.split(name) for name in opened.split_names}
+    return series_warnings(
+        {
+            name: (map(split.source_name, range(len(split))), np.asarray(split.labels_N))
+            for name, split in splits.items()
+        }
+    )
 
 
 def _some(names: Collection[str]) -> str:

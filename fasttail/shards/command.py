@@ -29,7 +29,7 @@ from fasttail.errors import UserError, printable, stoppable
 from fasttail.shards import tail
 from fasttail.shards.columns import JPG
 from fasttail.shards.convert import convert
-from fasttail.shards.image import BASELINE
+from fasttail.shards.image import BASELINE, IGNORED
 from fasttail.shards.reader import Shards
 from fasttail.shards.reader import open as open_shards
 from fasttail.shards.seek import add_seek
@@ -241,8 +241,13 @@ def _say(console: Console, shards: Shards) -> None:
     for note in shards.meta.notes:
         say(f"  {note}")
     for split, kinds in shards.meta.kinds.items():
-        if n := kinds.get(BASELINE):
+        if n := sum(count for kind, count in kinds.items() if kind.startswith(BASELINE)):
             say(f"  {split}: {n:,} progressive JPEGs stored as baseline, the same pixels")
+        if n := sum(count for kind, count in kinds.items() if kind.endswith(IGNORED)):
+            say(
+                f"  {split}: {n:,} images are stored unturned though their EXIF says to turn them: "
+                "--exif apply turns them"
+            )
     for split, n in shards.meta.rejected.items():
         say(f"  {split}: {n} bad images left out, listed in {shards.dir}/rejected.csv")
     _say_beside(console, shards)

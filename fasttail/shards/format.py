@@ -64,7 +64,8 @@ class Meta(_Strict):
     """`dataset.json`. `digest` identifies the data set's content, whatever container holds it.
 
     `kinds`: of each split, how many images are stored "as is", as "raw" pixels, as
-    `image.BASELINE`, or re-encoded, by what they were ("PNG RGBA").
+    `image.BASELINE`, or re-encoded, by what they were ("PNG RGBA"); what EXIF says to turn apart,
+    with `image.IGNORED` or `image.APPLIED` after it.
     """
 
     format: Literal["fasttail-shards"]

@@ -30,6 +30,8 @@ MAX_SIDE = 65500  # of a JPEG; the .beton header has 16 bits
 MAX_SCANS = 200  # of a JPEG that Pillow is to decode; the kernel has the same limit
 BIG_PIXELS = 16_000_000  # only one process at a time decodes an image of more than this
 BASELINE = "JPEG, progressive, made baseline"
+# What EXIF says to turn is counted under its kind and one of these.
+IGNORED, APPLIED = ", EXIF rotation ignored", ", EXIF rotation applied"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Rule:
 class Stored:
     """An image as it is stored. `kind`: "as is", "raw", `BASELINE`, or what it was when it is
     re-encoded. `damage`: what was wrong with a file that could still be decoded. `seek`: its seek
-    index."""
+    index. `turned`: EXIF says to turn it."""
 
     mode: int
     height: int
@@ -60,6 +62,7 @@ class Stored:
     kind: str
     damage: str = ""
     seek: bytes = b""
+    turned: bool = False
 
 
 Big = Callable[[int], AbstractContextManager[None]]
@@ -91,8 +94,8 @@ def _prepare(source: bytes | np.ndarray, rule: Rule, check: bool, big: Big) -> S
         return _rescue(source, rule, big, str(error))
     _check_size(header.height, header.width, rule)
     shrinks = rule.max_side is not None and max(header.height, header.width) > rule.max_side
-    turns = rule.exif == "apply" and jpeg.orientation(source, header.exif) != 1
-    if not header.plain or shrinks or turns:
+    turned = jpeg.orientation(source, header.exif) != 1
+    if not header.plain or shrinks or (turned and rule.exif == "apply"):
         return _convert(source, rule, big)
     if not jpeg.has_end(source):
         raise BadImage(f"JPEG ends at byte {len(source)} without an end marker: truncated")
@@ -112,9 +115,9 @@ def _prepare(source: bytes | np.ndarray, rule: Rule, check: bool, big: Big) -> S
             # Not as it is: the engine `reference`, and others' programs, read files by Pillow.
             pixels = pixels_of(JPG, header.height, header.width, data)
             stored = _encode(Image.fromarray(pixels), rule, "JPEG, damaged")
-            return replace(stored, damage=str(error))
+            return replace(stored, damage=str(error), turned=turned)
     kind = "as is" if data is source else BASELINE
-    return Stored(JPG, header.height, header.width, data, kind, seek=seek)
+    return Stored(JPG, header.height, header.width, data, kind, seek=seek, turned=turned)
 
 
 def _to_baseline(source: bytes) -> bytes:
@@ -210,12 +213,12 @@ def _convert(source: bytes, rule: Rule, big: Big) -> Stored:
     kind = f"{image.format} {image.mode}"
     _check_size(image.height, image.width, rule)
     with big(image.height * image.width):
-        turn = _orientation(image) if rule.exif == "apply" else 1
+        turn = _TURNS.get(_orientation(image))
         _load(image)
         image = _to_rgb(image)
-        if turn in _TURNS:
-            image = image.transpose(_TURNS[turn])
-        return _encode(image, rule, kind)
+        if turn is not None and rule.exif == "apply":
+            image = image.transpose(turn)
+        return replace(_encode(image, rule, kind), turned=turn is not None)
 
 
 def _encode(image: Image.Image, rule: Rule, kind: str) -> Stored:

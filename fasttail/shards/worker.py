@@ -41,7 +41,9 @@ from fasttail.shards import program
 from fasttail.shards.columns import RAW
 from fasttail.shards.containers import Container
 from fasttail.shards.image import (
+    APPLIED,
     BIG_PIXELS,
+    IGNORED,
     Rule,
     Stored,
     pixels_of,
@@ -280,7 +282,10 @@ class Worker:
             _measure(done.sums, pixels_of(stored.mode, stored.height, stored.width, stored.data))
         if stored.damage:
             done.damaged.append((k, stored.damage))
-        done.kinds[stored.kind] = done.kinds.get(stored.kind, 0) + 1
+        kind = stored.kind
+        if stored.turned:
+            kind += APPLIED if self.rule.exif == "apply" else IGNORED
+        done.kinds[kind] = done.kinds.get(kind, 0) + 1
         row["seek"] = len(stored.seek) // 8
         self._seeks.append(stored.seek)
 

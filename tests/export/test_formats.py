@@ -102,6 +102,23 @@ def test_onnxruntime_gives_the_same_logits_for_any_batch_and_names_its_classes(
         np.testing.assert_allclose(logits, expected[:batch], **TOLERANCE)
 
 
+def test_an_onnx_file_names_its_opset_and_leaves_the_batchs_size_open(
+    blob_run: Run, tmp_path: Path
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    content = onnx.load(exported(blob_run, "tau", "onnx", tmp_path / "x.onnx"))
+    assert {found.domain: found.version for found in content.opset_import}[""] == formats.OPSET
+    assert (
+        f"opset {formats.OPSET}" in (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    )
+    (images,), (logits,) = content.graph.input, content.graph.output
+    for value, rest in ((images, [3, 32, 32]), (logits, [5])):
+        batch, *sizes = value.type.tensor_type.shape.dim
+        assert batch.dim_param == "batch"
+        assert [size.dim_value for size in sizes] == rest
+        assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
 def test_the_description_has_what_a_user_of_the_file_needs(blob_run: Run, tmp_path: Path) -> None:
     _, about = load_state(exported(blob_run, "tau", "state", tmp_path / "x.safetensors"))
     assert (about.dataset, about.backbone, about.px) == ("blobs", "resnet20", 32)

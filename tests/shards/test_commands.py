@@ -7,9 +7,11 @@ from pathlib import Path
 import photos
 import pytest
 import smallsets
+from PIL import Image
 
 from fasttail import shards
 from fasttail.cli import main
+from fasttail.shards.image import APPLIED, IGNORED
 
 
 def fasttail(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
@@ -52,6 +54,29 @@ def test_convert_verify_and_index_find_their_places(
     assert said.err == f"{made} is damaged: 1 findings\n"
     assert fasttail(monkeypatch, "verify", made, "--json") == 1
     assert json.loads(capsys.readouterr().out)["problems"] == [said.out.strip()]
+
+
+def test_images_that_exif_says_to_turn_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    samples = [
+        ("c0/a.jpg", photos.encoded(1), 0),
+        ("c1/b.jpg", photos.encoded(2, exif=exif), 1),
+        ("c1/c.jpg", photos.encoded(3, progressive=True, exif=exif), 1),
+        ("c1/d.png", photos.encoded(4, "PNG", exif=exif), 1),
+    ]
+    photos.index(tmp_path / "in", samples)
+    words = ["convert", "--dataset", "folder", "--source", tmp_path / "in", "--val-fraction", 0]
+    for how, counted in (("ignore", IGNORED), ("apply", APPLIED)):
+        assert fasttail(monkeypatch, *words, "--exif", how, "--out", tmp_path / how) == 0
+        kinds = shards.open(tmp_path / how).meta.kinds["train"]
+        assert sum(kinds.values()) == 4
+        assert sum(n for kind, n in kinds.items() if kind.endswith(counted)) == 3
+        said = " ".join(capsys.readouterr().err.split())
+        told = "train: 3 images are stored unturned though their EXIF says to turn them"
+        assert (told in said) == (how == "ignore")
 
 
 def test_a_name_that_would_act_on_the_terminal_is_shown_escaped(
