@@ -196,6 +196,12 @@ class DataConfig(Section):
         default="center", description="what evaluation and stage 2's features see of an image"
     )
     resize_px: int = Field(default=256, ge=8, description="shorter side before the centre crop")
+    mean: tuple[Unit, Unit, Unit] | None = Field(
+        default=None, description="taken off each colour, of 0..1; unset: that of the shards"
+    )
+    std: tuple[Positive, Positive, Positive] | None = Field(
+        default=None, description="what each colour is divided by; unset: that of the shards"
+    )
     scale: tuple[Unit, Unit] = Field(
         default=(0.08, 1.0), description="random-resized-crop: share of the image's area"
     )
@@ -232,7 +238,9 @@ class MixConfig(Section):
 class ModelConfig(Section):
     """The network."""
 
-    backbone: str = Field(default="resnet50", description="a name of fasttail's, or timm:NAME")
+    backbone: str = Field(
+        default="resnet50", description="a name of fasttail's, timm:NAME or torchvision:NAME"
+    )
     classifier: Literal["linear", "cosine"] | None = Field(
         default=None, description="unset: cosine for the loss ldam-drw, else linear"
     )

@@ -14,30 +14,26 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fasttail.classify import METHODS, Head
 from fasttail.classify.balanced import fit_on_bank
-from fasttail.classify.classifiers import as_head, fresh
+from fasttail.classify.crt import linear
 from fasttail.classify.features import Features
+from fasttail.classify.fit import fit_at_length, for_so_many
 from fasttail.classify.methods import NEED_IMAGES
 from fasttail.classify.task import Fitted, Job, Task
-from fasttail.config import DEFAULTS, ClassifyConfig, OptimConfig, ShotsConfig, TrainConfig
+from fasttail.config import DEFAULTS, ClassifyConfig, ShotsConfig
 from fasttail.console import Reporter
 from fasttail.errors import UserError, unknown
 from fasttail.evaluate.shots import Tally, summarize
 from fasttail.plan.labels import class_numbers
 from fasttail.shards import Split
 from fasttail.shards.table import group_by_class
-from fasttail.train.losses import cross_entropy_of_batch
 
 BLOCK = 16_384  # rows that are computed at once
-# The root mean square length that features are trained at: learning rates are meant for lengths
-# like that of a ResNet's, and CLIP's features have length 1. The heads are for features as given.
-LENGTH = 16.0
-STEPS = 1_000  # at least so many: ten epochs of a few hundred rows would else train nothing
 JOINT = "joint"
-WITHOUT_JOINT = ("crt", "ncm", "balanced-softmax")  # methods that look at its shape only
+WITHOUT_JOINT = ("linear", "crt", "ncm", "balanced-softmax")  # methods that look at its shape only
 QUIET = Reporter(quiet=True)
 DEFAULT_METHODS = ("crt", "tau", "lws", "ncm", "logit-adjust")
 
@@ -147,9 +143,22 @@ def fit_heads(
                 f"val: features have {banks['val'].dim} numbers, those of train {train.dim}"
             )
     joint = None if classifier is None else _joint(classifier, num_classes, train)
-    config = config or _for_so_many(len(labels_N))
+    config = config or for_so_many(DEFAULTS.classify, len(labels_N))
     whole = DEFAULTS.model_copy(update={"classify": config, "seed": seed})
-    fit = partial(_fit, banks=banks, config=whole)
+
+    def fit(job: Job) -> Fitted:
+        return fit_at_length(
+            job,
+            train,
+            partial(
+                fit_on_bank,
+                bank=banks.__getitem__,
+                has_val="val" in banks,
+                config=whole,
+                reporter=QUIET,
+            ),
+        )
+
     zeros = torch.zeros(num_classes, train.dim, device=train.device)
     task = Task(
         whole,
@@ -161,41 +170,9 @@ def fit_heads(
         QUIET,
     )
     if joint is None and any(method not in WITHOUT_JOINT for method in methods):
-        linear = fresh(task)
-        loss = cross_entropy_of_batch(config.crt.label_smoothing)
-        fit(Job(JOINT, linear, config.crt, "instance", loss))
-        task = replace(task, joint=as_head(JOINT, linear))
+        task = replace(task, joint=replace(linear(task), method=JOINT))
     heads = (task.joint if method == JOINT else METHODS[method](task) for method in methods)
     return {head.method: LinearHead(head, counts_C) for head in heads}
-
-
-def _for_so_many(rows: int) -> ClassifyConfig:
-    """The settings, with smaller batches at the same rate where else there were too few steps."""
-
-    def fitting(optim: OptimConfig) -> OptimConfig:
-        batch_size = max(1, min(optim.batch_size, rows * optim.epochs // STEPS))
-        return optim.model_copy(update={"batch_size": batch_size, "lr_batch_size": batch_size})
-
-    classify = DEFAULTS.classify
-    return classify.model_copy(update={"crt": fitting(classify.crt), "lws": fitting(classify.lws)})
-
-
-def _fit(job: Job, *, banks: dict[str, Features], config: TrainConfig) -> Fitted:
-    """Trains on features of `LENGTH`, if it is a layer of its own that is trained; its weights are
-    for the features as they are."""
-    scale = 1.0
-    if isinstance(job.classifier, nn.Linear):
-        scale = LENGTH / _length(banks["train"])
-    fitted = fit_on_bank(
-        job,
-        lambda name: _Scaled(**vars(banks[name]), scale=scale),
-        has_val="val" in banks,
-        config=config,
-        reporter=QUIET,
-    )
-    if isinstance(job.classifier, nn.Linear):
-        job.classifier.weight.data *= scale
-    return fitted
 
 
 @dataclass(frozen=True)
@@ -232,19 +209,6 @@ class _Table:
     widths_N = sizes_N = heights_N
 
 
-@dataclass(frozen=True)
-class _Scaled(Features):
-    """Features times a number."""
-
-    scale: float = 1.0
-
-    def rows(self, rows_B: np.ndarray) -> Tensor:
-        return super().rows(rows_B) * self.scale
-
-    def blocks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        return ((rows_BD * self.scale, labels_B) for rows_BD, labels_B in super().blocks(size))
-
-
 def _bank(
     name: str,
     features: Array,
@@ -266,18 +230,6 @@ def _bank(
     table = _Table(name, labels_N, np.bincount(labels_N, minlength=num_classes))
     labels = torch.from_numpy(labels_N).to(device or features_ND.device)
     return Features(cast(Split, table), features_ND, labels)
-
-
-def _length(bank: Features) -> float:
-    """The root mean square length of the rows. `UserError` if a row is not finite."""
-    total = 0.0
-    for number, (rows_BD, _) in enumerate(bank.blocks(BLOCK)):
-        length_B = torch.linalg.vector_norm(rows_BD, dim=1, dtype=torch.float64)
-        if not length_B.isfinite().all():
-            row = number * BLOCK + int((~length_B.isfinite()).nonzero()[0])
-            raise UserError(f"features of row {row} are not finite: leave the sample out")
-        total += float(length_B.square().sum())
-    return (total / len(bank)) ** 0.5 or 1.0
 
 
 def _joint(classifier: Any, num_classes: int, train: Features) -> Head:

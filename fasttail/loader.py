@@ -27,10 +27,11 @@ from fasttail.errors import UserError
 from fasttail.plan import EvalEpoch, TrainEpoch, View, samplers
 from fasttail.plan.cursor import Cursor
 from fasttail.shards import Shards
-from fasttail.shards.format import Meta
 from fasttail.world import place
 
 Plans = Callable[[int], Plan]  # epoch number -> its plan, for this rank
+Colours = tuple[float, float, float]
+Normalisation = tuple[Colours, Colours]  # mean and standard deviation, of 0..1
 
 
 class PlannedLoader:
@@ -44,7 +45,7 @@ class PlannedLoader:
         engine: Engine,
         plans: Plans,
         *,
-        meta: Meta,
+        normalisation: Normalisation,
         dtype: torch.dtype | None,
         ids: bool = True,
         settings: Mapping[str, Any] | None = None,
@@ -52,7 +53,8 @@ class PlannedLoader:
         self.device = engine.device
         self.wait_s = 0.0  # how long the latest batch was waited for
         self._engine, self._plans = engine, plans
-        self._mean, self._std, self._dtype, self._ids = meta.mean, meta.std, dtype, ids
+        self._mean, self._std = normalisation
+        self._dtype, self._ids = dtype, ids
         self._cursor = Cursor(lambda: settings or {})
         self._running: weakref.ref[Generator[tuple[Tensor, ...]]] | None = None
 
@@ -198,7 +200,7 @@ class Loader(PlannedLoader):
         super().__init__(
             engines.make(engine, table, device=_device(device), threads=threads),
             plan_of,
-            meta=opened.meta,
+            normalisation=(opened.meta.mean, opened.meta.std),
             dtype=dtype if augment else None,
             ids=ids,
             settings={

@@ -7,7 +7,7 @@ from dataclasses import replace
 from fasttail.compute import Compute
 from fasttail.config import DataConfig, OptimConfig, TrainConfig
 from fasttail.engines.kept import Kept
-from fasttail.loader import PlannedLoader, Plans
+from fasttail.loader import Normalisation, PlannedLoader, Plans
 from fasttail.plan import EvalEpoch, TrainEpoch, View, samplers
 from fasttail.plan.mixing import Mix, Mixing, check_pairs
 from fasttail.plan.official import draws as official_draws
@@ -111,8 +111,18 @@ def eval_epoch(config: TrainConfig, split: Split, world: World) -> EvalEpoch:
     )
 
 
+def normalisation(data: DataConfig, shards: Shards) -> Normalisation:
+    """Mean and standard deviation of each colour: as configured, or those of the shards."""
+    return data.mean or shards.meta.mean, data.std or shards.meta.std
+
+
 def planned_loader(
-    shards: Shards, split: Split, plans: Plans, engines: Kept, compute: Compute
+    shards: Shards, split: Split, plans: Plans, data: DataConfig, engines: Kept, compute: Compute
 ) -> PlannedLoader:
     """Images, labels and ids of a split as the plans say, in the type that is computed with."""
-    return PlannedLoader(engines.of(split), plans, meta=shards.meta, dtype=compute.dtype)
+    return PlannedLoader(
+        engines.of(split),
+        plans,
+        normalisation=normalisation(data, shards),
+        dtype=compute.dtype,
+    )

@@ -36,6 +36,7 @@ class RunJson(Form):
     shards_digest: str
     class_names: list[str] = Field(min_length=1)
     init: str | None = None
+    frozen: dict[str, Any] | None = None
     config: dict[str, Any]
     provenance: Provenance = Provenance()
 

@@ -7,7 +7,7 @@ runs/NAME/
   log.jsonl            one object a line, as the training went
   stage2.json          the same of stage 2
   checkpoints/         to resume from
-  model.safetensors    backbone and classifier at the end of stage 1
+  model.safetensors    backbone and classifier at the end of stage 1; a frozen backbone alone
   heads/METHOD.safetensors            of the official protocol METHOD-official.safetensors
   features/            the frozen backbone's features, kept for every head
   per_class.csv        each class's accuracy by method and split
@@ -42,6 +42,7 @@ from fasttail.records import EngineJson, Form, MetricsJson, RunJson, Stage2Json
 FORMAT = 1
 RUNS = Path("runs")
 START = "start.safetensors"
+MODEL = "model.safetensors"
 WAIT_S = 60.0
 
 
@@ -57,6 +58,7 @@ class Run:
     class_names: tuple[str, ...]
     protocol: str = "clean"  # stage 1's, whatever stage 2 is done by
     init: str | None = None  # what --init said
+    frozen: Mapping[str, Any] | None = None  # no stage 1: what the backbone expects of images
     provenance: Mapping[str, Any] = field(default_factory=dict)  # stage 1's
 
     @property
@@ -65,7 +67,7 @@ class Run:
 
     @property
     def model_path(self) -> Path:
-        return self.dir / "model.safetensors"
+        return self.dir / MODEL
 
     @property
     def checkpoints_dir(self) -> Path:
@@ -132,12 +134,15 @@ def create(
     dataset: str,
     class_names: Sequence[str],
     init: str | None = None,
-    write_start: Callable[[Path], None] | None = None,
+    frozen: Mapping[str, Any] | None = None,
+    weights: Mapping[str, Callable[[Path], object]] | None = None,
 ) -> Run:
     """Makes a new run directory. `UserError` if there is a run there: nothing is overwritten.
 
-    `write_start` writes the weights that stage 1 starts from, and `init` says what they are. They
-    come before run.json, which makes the directory a run: there is no run without them.
+    `weights` writes those that the run begins with, by file (START or MODEL), and `init` says what
+    they are. They come before run.json, which makes the directory a run: there is no run without
+    them. `frozen` is given where there is no stage 1: what is known of how the backbone was shown
+    images.
     """
     try:
         _clear(directory)
@@ -146,8 +151,8 @@ def create(
                 f"{directory} is there already: go on with --resume, or give a new name with --run"
             )
         directory.mkdir(parents=True, exist_ok=True)
-        if write_start is not None:
-            write_start(directory / START)
+        for name, write in (weights or {}).items():
+            write(directory / name)
         write_json(
             directory / "run.json",
             {
@@ -157,6 +162,7 @@ def create(
                 "shards_digest": shards_digest,
                 "class_names": list(class_names),
                 "init": init,
+                "frozen": frozen,
                 "config": config.model_dump(mode="json"),
                 "provenance": provenance(),
             },
@@ -169,7 +175,7 @@ def create(
 def _clear(directory: Path) -> None:
     """Takes away what a kill within `create` has left: without run.json nothing was trained."""
     if not (directory / "run.json").exists():
-        for name in (START, f".{START}.tmp", ".run.json.tmp"):
+        for name in (START, f".{START}.tmp", MODEL, f".{MODEL}.tmp", ".run.json.tmp"):
             (directory / name).unlink(missing_ok=True)
 
 
@@ -192,6 +198,7 @@ def open_run(directory: Path) -> Run:
         class_names=tuple(about["class_names"]),
         protocol=config.protocol,
         init=about.get("init"),
+        frozen=about.get("frozen"),
         provenance=about.get("provenance", {}),
     )
 
@@ -219,16 +226,16 @@ def discarded_if_refused(run: Run, *, new: bool) -> Iterator[None]:
         raise
 
 
-def wait_for(directory: Path, name: str = "run.json") -> Run:
+def wait_for(directory: Path) -> Run:
     """The run that the main process is making, for the other processes of the job.
 
     Raises `UserError` if it has not come within a minute.
     """
-    deadline_s = time.monotonic() + WAIT_S
-    while not (directory / name).is_file():
+    deadline_s, path = time.monotonic() + WAIT_S, directory / "run.json"
+    while not path.is_file():
         if time.monotonic() > deadline_s:
             raise UserError(
-                f"{directory / name}: not there after {WAIT_S:g} s: do all nodes see the same disk?"
+                f"{path}: not there after {WAIT_S:g} s: do all nodes see the same disk?"
             )
         time.sleep(0.05)
     return open_run(directory)

@@ -3,6 +3,7 @@
 from fasttail.classify.head import Head
 from fasttail.classify.methods import (
     METHODS,
+    first_head,
     joint_head,
     make_heads,
     names,
@@ -17,6 +18,7 @@ __all__ = [
     "METHODS",
     "Head",
     "Stage",
+    "first_head",
     "joint_head",
     "make_heads",
     "names",

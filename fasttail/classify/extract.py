@@ -121,7 +121,9 @@ def _run(
     first_byte, row_bytes = int(whole.offset), int(whole.strides[0])  # type: ignore[attr-defined]
     written: list[int] = []
     synced_s = time.monotonic()
-    loader = planned_loader(work.shards, split, lambda _: plan, work.engines, compute)
+    loader = planned_loader(
+        work.shards, split, lambda _: plan, work.config.data, work.engines, compute
+    )
     with (
         (making / "rows.npy").open("rb+") as bank,
         (making / f"done-{work.world.rank:04d}.txt").open("ab") as done,

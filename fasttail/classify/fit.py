@@ -1,13 +1,16 @@
-"""What the trainings of stage 2 have in common: their draws, their rates, the epoch they keep."""
+"""What the trainings of stage 2 have in common: their draws, their rates, the length of features
+that a strange backbone gives, the epoch they keep."""
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from fasttail.classify.task import Job
-from fasttail.config import TrainConfig
+from fasttail.classify.features import Features
+from fasttail.classify.task import Fitted, Job
+from fasttail.config import ClassifyConfig, OptimConfig, TrainConfig
 from fasttail.errors import UserError
 from fasttail.plan import TrainEpoch, View
 from fasttail.plan.random import key
@@ -15,6 +18,12 @@ from fasttail.plans import train_epochs
 from fasttail.shards import Split
 from fasttail.train.schedule import check_rates, learning_rate
 from fasttail.world import World
+
+BLOCK = 16_384  # rows that are looked at together
+# The root mean square length that features are trained at: learning rates are meant for lengths
+# like that of a ResNet's, and CLIP's features have length 1. The heads are for features as given.
+LENGTH = 16.0
+STEPS = 1_000  # at least so many: ten epochs of a few hundred rows would else train nothing
 
 
 def epochs_of(
@@ -53,6 +62,52 @@ def check_finite(job: Job) -> None:
             f"{job.what}: its weights are not finite after training: lower the learning rate "
             f"(--set {section_of(job)}.lr=X)"
         )
+
+
+def for_so_many(classify: ClassifyConfig, rows: int) -> ClassifyConfig:
+    """The settings, with smaller batches at the same rate where else there were too few steps."""
+
+    def fitting(optim: OptimConfig) -> OptimConfig:
+        batch_size = max(1, min(optim.batch_size, rows * optim.epochs // STEPS))
+        return optim.model_copy(update={"batch_size": batch_size, "lr_batch_size": batch_size})
+
+    return classify.model_copy(update={"crt": fitting(classify.crt), "lws": fitting(classify.lws)})
+
+
+class AtLength(nn.Module):
+    """A linear classifier on features that are multiplied by a number first."""
+
+    def __init__(self, classifier: nn.Linear, scale: float) -> None:
+        super().__init__()
+        # A recognizer's classifier says what it takes.
+        self.in_features = classifier.in_features
+        self._classifier, self._scale = classifier, scale
+
+    def forward(self, features_BD: Tensor) -> Tensor:
+        return self._classifier(features_BD * self._scale)
+
+
+def fit_at_length(job: Job, train: Features, fit: Callable[[Job], Fitted]) -> Fitted:
+    """Trains on features of `LENGTH`, if it is a layer of its own that is trained; its weights are
+    for the features as they are."""
+    if not isinstance(job.classifier, nn.Linear):
+        return fit(job)
+    scale = LENGTH / length(train)
+    fitted = fit(replace(job, classifier=AtLength(job.classifier, scale)))
+    job.classifier.weight.data *= scale
+    return fitted
+
+
+def length(bank: Features) -> float:
+    """The root mean square length of the rows. `UserError` if a row is not finite."""
+    total = 0.0
+    for number, (rows_BD, _) in enumerate(bank.blocks(BLOCK)):
+        length_B = torch.linalg.vector_norm(rows_BD, dim=1, dtype=torch.float64)
+        if not length_B.isfinite().all():
+            row = number * BLOCK + int((~length_B.isfinite()).nonzero()[0])
+            raise UserError(f"features of row {row} are not finite: leave the sample out")
+        total += float(length_B.square().sum())
+    return (total / len(bank)) ** 0.5 or 1.0
 
 
 class BestEpoch:

@@ -54,7 +54,7 @@ def fit_on_images(job: Job, work: Work) -> Fitted:
         return float(tally.correct_C.sum() / tally.images_C.sum())
 
     best = BestEpoch(model, config, val_accuracy if "val" in work.shards.split_names else None)
-    loader = planned_loader(work.shards, split, epoch_plan, work.engines, compute)
+    loader = planned_loader(work.shards, split, epoch_plan, config.data, work.engines, compute)
     with work.reporter.progress(f"{job.what} on images", job.optim.epochs * steps) as bar:
         for epoch in range(job.optim.epochs):
             _set_modes(model, job, config.classify.batchnorm)

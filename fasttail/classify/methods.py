@@ -1,13 +1,14 @@
 """The methods by name, and running them on one run."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from fasttail.classify.balanced import fit_on_bank
 from fasttail.classify.balanced_softmax import balanced_softmax
 from fasttail.classify.classifiers import as_head
-from fasttail.classify.crt import crt, crt_last_block
+from fasttail.classify.crt import crt, crt_last_block, linear
+from fasttail.classify.fit import fit_at_length
 from fasttail.classify.head import Head
 from fasttail.classify.images import fit_on_images
 from fasttail.classify.logit_adjust import logit_adjust
@@ -22,7 +23,10 @@ from fasttail.models import Recognizer
 from fasttail.protocol import named
 from fasttail.rundir import Run
 
+LINEAR = "linear"
+
 METHODS: dict[str, Callable[[Task], Head]] = {
+    LINEAR: linear,
     "crt": crt,
     "lws": lws,
     "tau": tau,
@@ -46,18 +50,22 @@ def names(methods: str) -> list[str]:
     return asked
 
 
-def of_these(methods: str, config: TrainConfig) -> list[str]:
+def of_these(methods: str, config: TrainConfig, *, frozen_backbone: bool = False) -> list[str]:
     """`names`, but "all" leaves out those that go through the images again where everything else
-    comes from the bank."""
+    comes from the bank, and the probe where stage 1 has left a classifier."""
     asked = names(methods)
-    if methods != "all" or config.classify.features == "images":
+    if methods != "all":
         return asked
-    return [method for method in asked if method not in NEED_IMAGES]
+    left_out = () if config.classify.features == "images" else NEED_IMAGES
+    if not frozen_backbone:
+        left_out = (*left_out, LINEAR)
+    return [method for method in asked if method not in left_out]
 
 
-def make_heads(methods: Iterable[str], stage: Stage) -> Iterator[Head]:
-    """Makes the heads one after the other, and keeps each in the run before the next is begun.
-    `UserError` where the configuration asks for what can't be."""
+def make_heads(methods: Sequence[str], stage: Stage) -> Iterator[Head]:
+    """Makes the heads one after the other, and keeps each in the run before the next is begun. On a
+    frozen backbone the probe comes first, if it is asked for or not there yet: the others start
+    from it. `UserError` where the configuration asks for what can't be."""
     config, split_names = stage.config, stage.shards.split_names
     classify = config.classify
     if classify.batchnorm == "train" and classify.features == "bank":
@@ -66,7 +74,9 @@ def make_heads(methods: Iterable[str], stage: Stage) -> Iterator[Head]:
             "take it with --features images"
         )
 
-    def fit(job: Job) -> Fitted:
+    frozen, first = stage.run.frozen is not None, first_head(stage)
+
+    def as_configured(job: Job) -> Fitted:
         if classify.features == "images" or job.trained == "last-block":
             return fit_on_images(job, stage.work(stage.model))
         return fit_on_bank(
@@ -77,9 +87,16 @@ def make_heads(methods: Iterable[str], stage: Stage) -> Iterator[Head]:
             reporter=stage.reporter,
         )
 
+    def fit(job: Job) -> Fitted:
+        if not frozen:
+            return as_configured(job)
+        return fit_at_length(job, stage.bank("train"), as_configured)
+
+    if frozen and (LINEAR in methods or first is None):
+        methods = [LINEAR, *(method for method in methods if method != LINEAR)]
     task = Task(
         config,
-        joint_head(stage.model, stage.run.protocol),
+        first or joint_head(stage.model),  # which gives its shape alone
         stage.shards.split("train"),
         split_names,
         stage.bank,
@@ -92,13 +109,29 @@ def make_heads(methods: Iterable[str], stage: Stage) -> Iterator[Head]:
         head = replace(METHODS[method](task), protocol=config.protocol)
         if stage.world.is_main:
             head.save(stage.run.head_path(head.name))
+        if frozen and method == LINEAR:
+            task = replace(task, joint=head)
         yield head
 
 
-def saved_heads(stage: Stage) -> list[Head]:
-    """The joint head and every head that is kept in the run, in the order of METHODS."""
-    saved = [Head.load(path).to(stage.compute.device) for path in saved_paths(stage.run)]
-    return [joint_head(stage.model, stage.run.protocol), *saved]
+def saved_heads(run: Run, model: Recognizer) -> list[Head]:
+    """Every head that a run has, in the order of METHODS, on its model's device; the first is the
+    joint classifier, or of a frozen backbone the probe. `UserError` if that is not there yet."""
+    saved = [Head.load(path).to(model.classifier.weight.device) for path in saved_paths(run)]
+    if run.frozen is None:
+        return [joint_head(model, run.protocol), *saved]
+    if not saved:
+        raise UserError(f"{run.dir}: no heads yet: fasttail train --stage cls --run {run.dir}")
+    return saved
+
+
+def first_head(stage: Stage) -> Head | None:
+    """The head that others are compared with and start from: the joint classifier; of a frozen
+    backbone the probe, None if it is not there yet."""
+    if stage.run.frozen is None:
+        return joint_head(stage.model, stage.run.protocol)
+    path = stage.run.head_path(named(LINEAR, stage.config.protocol))
+    return Head.load(path).to(stage.compute.device) if path.exists() else None
 
 
 def saved_paths(run: Run) -> list[Path]:

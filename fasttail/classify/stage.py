@@ -14,7 +14,7 @@ from fasttail.config import TrainConfig
 from fasttail.console import Reporter
 from fasttail.engines.kept import Kept
 from fasttail.models import Recognizer
-from fasttail.plans import eval_view, train_view
+from fasttail.plans import eval_view, normalisation, train_view
 from fasttail.protocol import settle
 from fasttail.rundir import Run
 from fasttail.shards import Shards
@@ -78,6 +78,7 @@ class Stage:
             "shards_digest": self.shards.digest,
             "view": repr(view),
             "views": views,
+            "normalisation": [list(of) for of in normalisation(self.config.data, self.shards)],
             "dtype": str(self.compute.dtype),
         }
         if random_views:

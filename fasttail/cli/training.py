@@ -72,10 +72,13 @@ def train(
         rich_help_panel=BOTH,
     ),
     backbone: str | None = typer.Option(
-        None, help="A network of fasttail's, or timm:NAME.", rich_help_panel=STAGE_1
+        None,
+        help="A network of fasttail's, timm:NAME or torchvision:NAME; of stage cls, a frozen one "
+        "to put heads on without stage 1.",
+        rich_help_panel=BOTH,
     ),
     px: int | None = typer.Option(
-        None, help="Height and width of the network's input, in pixels.", rich_help_panel=STAGE_1
+        None, help="Height and width of the network's input, in pixels.", rich_help_panel=BOTH
     ),
     loss: str | None = typer.Option(
         None,
@@ -84,7 +87,7 @@ def train(
     ),
     method: str = typer.Option(
         "all",
-        help="crt, lws, tau, ncm, logit-adjust, balanced-softmax, crt-last-block, several "
+        help="linear, crt, lws, tau, ncm, logit-adjust, balanced-softmax, crt-last-block, several "
         "separated by commas, or all.",
         rich_help_panel=STAGE_2,
     ),

@@ -33,7 +33,7 @@ def score(
     split = shards.split(split_name)
     plan = eval_epoch(config, split, world)
     counts_2C = torch.zeros(2, len(shards.class_names), dtype=torch.int64, device=compute.device)
-    loader = planned_loader(shards, split, lambda _: plan, engines, compute)
+    loader = planned_loader(shards, split, lambda _: plan, config.data, engines, compute)
     with closing(iter(loader)) as batches:
         for images, labels_B, _ in batches:
             with compute.autocast():

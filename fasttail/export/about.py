@@ -14,7 +14,7 @@ from fasttail.classify.head import Head
 from fasttail.classify.scoring import WITHOUT_PROBABILITIES
 from fasttail.errors import UserError
 from fasttail.plan import View
-from fasttail.plans import eval_view
+from fasttail.plans import eval_view, normalisation
 from fasttail.rundir import Run
 from fasttail.shards import Shards
 from fasttail.shards.image import Rule
@@ -75,6 +75,7 @@ class About(BaseModel):
         view = eval_view(run.config.data)
         px = run.config.data.px
         made = shards.meta.made
+        mean, std = normalisation(run.config.data, shards)
         return About(
             written_by=f"fasttail {fasttail.__version__}",
             dataset=run.dataset,
@@ -87,8 +88,8 @@ class About(BaseModel):
             px=px,
             view="whole" if view.kind == "whole" else "center",
             resize_px=view.resize_px,
-            mean=shards.meta.mean,
-            std=shards.meta.std,
+            mean=mean,
+            std=std,
             transform=head.transform,  # type: ignore[arg-type] - pydantic checks it
             files=FileRule.model_validate({k: made[k] for k in FileRule.model_fields if k in made}),
             accuracy=tuple(

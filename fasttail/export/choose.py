@@ -11,10 +11,12 @@ JOINT = "joint"
 
 
 def methods_of(run: Run) -> list[str]:
-    """The heads there are: stage 1's joint classifier, and those kept in the run's `heads`."""
+    """The heads there are: stage 1's joint classifier, unless the backbone is a frozen one, and
+    those kept in the run's `heads`."""
     kept = {path.stem for path in (run.dir / "heads").glob("*.safetensors")}
     known = [path.stem for path in saved_paths(run)]
-    return [JOINT, *known, *sorted(kept.difference(known))]
+    joint = [JOINT] if run.frozen is None else []
+    return [*joint, *known, *sorted(kept.difference(known))]
 
 
 def choose(run: Run, method: str | None) -> str:
@@ -25,8 +27,10 @@ def choose(run: Run, method: str | None) -> str:
         if method not in there:
             raise unknown(f"method of {run.dir}", method, there)
         return method
-    if there == [JOINT]:
-        return JOINT
+    if not there:
+        raise UserError(f"{run.dir}: no heads yet: fasttail train --stage cls --run {run.dir}")
+    if len(there) == 1:
+        return there[0]
     on_val = {
         name: row["all_macro"]
         for row in run.rows()

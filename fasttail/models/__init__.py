@@ -6,6 +6,16 @@ from fasttail.models.recognizer import (
     Recognizer,
     build,
     check,
+    check_name,
+    expected,
 )
 
-__all__ = ["BACKBONES", "CosineClassifier", "Recognizer", "build", "check"]
+__all__ = [
+    "BACKBONES",
+    "CosineClassifier",
+    "Recognizer",
+    "build",
+    "check",
+    "check_name",
+    "expected",
+]

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from urllib.error import URLError
 
 from torch import Tensor
-from torchvision.models import WeightsEnum, get_model_weights, get_weight, list_models
 
 from fasttail.errors import UserError, unknown
 from fasttail.models import timm_backbone
+from fasttail.models.torchvision_backbone import PREFIX as TORCHVISION
+from fasttail.models.torchvision_backbone import weights_of
 
-TORCHVISION = "torchvision:"
 TIMM = timm_backbone.PREFIX
 
 
@@ -21,14 +21,12 @@ def is_name(source: str) -> bool:
 def fetch(source: str) -> Mapping[str, Tensor]:
     """The tensors of `torchvision:MODEL`, `torchvision:Enum.MEMBER` or `timm:NAME`.
 
-    torchvision's are taken from torch's cache, or downloaded into it. A model's name means its
-    first weights (IMAGENET1K_V1), which are trained by the recipe that the long-tail literature
-    starts from; the newer ones have to be named. Raises `UserError` for an unknown name, and where
-    the download fails, with the address.
+    torchvision's are taken from torch's cache, or downloaded into it. Raises `UserError` for an
+    unknown name, and where the download fails, with the address.
     """
     if source.startswith(TIMM):
         return _from_timm(source)
-    weights = _torchvision_weights(source)
+    weights = weights_of(source, "--init")
     try:
         return weights.get_state_dict(progress=False, check_hash=True)
     except (URLError, OSError) as error:
@@ -36,21 +34,6 @@ def fetch(source: str) -> Mapping[str, Tensor]:
             f"--init {source}: could not fetch {weights.url} ({_reason(error)}): "
             "fetch it by other means and give --init the file"
         ) from None
-
-
-def _torchvision_weights(source: str) -> WeightsEnum:
-    name = source.removeprefix(TORCHVISION)
-    if "." in name:
-        try:
-            return get_weight(name)
-        except (ValueError, AttributeError, KeyError) as error:
-            raise UserError(f"--init {source}: {error}") from None
-    if name not in list_models():
-        raise unknown("torchvision model", name, list_models())
-    members = list(get_model_weights(name))
-    if not members:
-        raise UserError(f"--init {source}: torchvision publishes no weights of {name}")
-    return members[0]
 
 
 def _from_timm(source: str) -> Mapping[str, Tensor]:

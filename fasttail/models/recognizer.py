@@ -10,10 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fasttail.errors import unknown
-from fasttail.models import timm_backbone
+from fasttail.errors import UserError, unknown
+from fasttail.models import timm_backbone, torchvision_backbone
 from fasttail.models.cifar_resnet import CifarResNet
+from fasttail.models.expected import Expected
 from fasttail.models.imagenet_resnet import SHAPES, ImageNetResNet
+from fasttail.models.timm_backbone import TimmBackbone
+from fasttail.models.torchvision_backbone import TorchvisionBackbone
 
 
 @runtime_checkable
@@ -25,6 +28,8 @@ class Backbone(Protocol):
     @property
     def last_block(self) -> nn.Module: ...
 
+
+LIBRARIES = {timm_backbone.PREFIX: TimmBackbone, torchvision_backbone.PREFIX: TorchvisionBackbone}
 
 CIFAR_DEPTHS = (20, 32, 44, 56)
 
@@ -88,17 +93,50 @@ class Recognizer(nn.Module):
 
 
 def check(name: str, px: int) -> None:
-    """`UserError` if there is no backbone of that name, or it takes no images of `px` pixels."""
-    _check_name(name)
-    if name.startswith(timm_backbone.PREFIX):
-        timm_backbone.check_px(name, px)
+    """`UserError` if there is no backbone of that name, or it takes no images of `px` pixels, as
+    most transformers take only one size."""
+    check_name(name)
+    network = _without_weights(name)
+    if network is None:
+        return
+    with torch.device("meta"), torch.no_grad():  # computes nothing
+        try:
+            network.eval()(torch.empty(1, 3, px, px))
+        except (AssertionError, RuntimeError):
+            own_px = network.expected.px
+            raise UserError(
+                f"{name} takes no images of {px} px (data.px): it is made for {own_px}, "
+                f"--set data.px={own_px}"
+            ) from None
 
 
-def _check_name(name: str) -> None:
-    if name.startswith(timm_backbone.PREFIX):
-        timm_backbone.check_name(name)
+def check_name(name: str) -> None:
+    """`UserError` if there is no backbone of that name."""
+    library = _library(name)
+    if library is not None:
+        library.check_name(name)
     elif name not in BACKBONES:
-        raise unknown("backbone", name, [*BACKBONES, "timm:NAME"])
+        raise unknown("backbone", name, [*BACKBONES, *(f"{prefix}NAME" for prefix in LIBRARIES)])
+
+
+def expected(name: str) -> Expected | None:
+    """What the weights that a library publishes under a name expect of images; None of a network of
+    fasttail's own, which is trained on whatever its shards have."""
+    network = _without_weights(name)
+    return None if network is None else network.expected
+
+
+def _library(name: str) -> type[TimmBackbone] | type[TorchvisionBackbone] | None:
+    return next((of for prefix, of in LIBRARIES.items() if name.startswith(prefix)), None)
+
+
+def _without_weights(name: str) -> TimmBackbone | TorchvisionBackbone | None:
+    """A library's network that takes no memory."""
+    library = _library(name)
+    if library is None:
+        return None
+    with torch.device("meta"):
+        return library(name)
 
 
 def build(name: str, num_classes: int, *, cosine_scale: float | None = None) -> Recognizer:
@@ -106,11 +144,9 @@ def build(name: str, num_classes: int, *, cosine_scale: float | None = None) -> 
 
     Raises `UserError` if there is no backbone of that name.
     """
-    _check_name(name)
-    if name.startswith(timm_backbone.PREFIX):
-        backbone = timm_backbone.TimmBackbone(name)
-    else:
-        backbone = BACKBONES[name]()
+    check_name(name)
+    library = _library(name)
+    backbone = BACKBONES[name]() if library is None else library(name)
     dim = cast(Backbone, backbone).features_dim
     if cosine_scale is None:
         return Recognizer(backbone, nn.Linear(dim, num_classes))

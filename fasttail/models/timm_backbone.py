@@ -1,35 +1,14 @@
 """Any network of the timm library as a backbone: `timm:NAME` (extra `[timm]`)."""
 
+import math
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from fasttail.errors import MissingExtra, UserError, unknown
+from fasttail.errors import MissingExtra, unknown
+from fasttail.models.expected import Expected
 
 PREFIX = "timm:"
-
-
-def check_name(name: str) -> None:
-    """Raises `MissingExtra` without timm, and `UserError` if it has no network of that name."""
-    timm = import_timm(name)
-    if not timm.is_model(name.removeprefix(PREFIX)):
-        raise unknown("backbone", name, [PREFIX + model for model in timm.list_models()])
-
-
-def check_px(name: str, px: int) -> None:
-    """Raises `UserError` if the network takes no images of that size, as most transformers take
-    only one. It runs without memory for its weights, and computes nothing."""
-    with torch.device("meta"), torch.no_grad():
-        backbone = TimmBackbone(name).eval()
-        try:
-            backbone(torch.empty(1, 3, px, px))
-        except (AssertionError, RuntimeError):
-            own_px = backbone.network.default_cfg["input_size"][-1]
-            raise UserError(
-                f"{name} takes no images of {px} px (data.px): it is made for {own_px}, "
-                f"--set data.px={own_px}"
-            ) from None
 
 
 class TimmBackbone(nn.Module):
@@ -41,6 +20,29 @@ class TimmBackbone(nn.Module):
             name.removeprefix(PREFIX), pretrained=False, num_classes=0
         )
         self.features_dim: int = self.network.head_hidden_size
+
+    @staticmethod
+    def check_name(name: str) -> None:
+        """Raises `MissingExtra` without timm, and `UserError` if it has no network of that name."""
+        timm = import_timm(name)
+        if not timm.is_model(name.removeprefix(PREFIX)):
+            raise unknown("backbone", name, [PREFIX + model for model in timm.list_models()])
+
+    @property
+    def expected(self) -> Expected:
+        """As timm's `pretrained_cfg` says: a shorter side of px / crop_pct before the crop."""
+        given = self.network.pretrained_cfg
+        px = given["input_size"][-1]
+        whole = given["crop_mode"] == "squash" and given["crop_pct"] == 1
+        return Expected(
+            "timm's pretrained_cfg",
+            px=px,
+            resize_px=math.floor(px / given["crop_pct"]),
+            view="whole" if whole else "center",
+            interpolation=given["interpolation"],
+            mean=tuple(given["mean"]),
+            std=tuple(given["std"]),
+        )
 
     @property
     def heads(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ with `weights_only`): a state dict, one under "state_dict" or "model", or the au
 
 import hashlib
 import pickle
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from fasttail.errors import UserError
 from fasttail.models import pretrained
 from fasttail.models.recognizer import Recognizer
 from fasttail.models.timm_backbone import TimmBackbone
+from fasttail.models.torchvision_backbone import TorchvisionBackbone
 
 WRAPPERS = ("state_dict_best", "state_dict", "model")
 # What the authors' files have beside tensors (accuracies): plain data, rebuilt without any code.
@@ -72,9 +73,9 @@ def load_into(model: Recognizer, source: str) -> Loaded:
     """
     published = pretrained.is_name(source)
     found = dict(pretrained.fetch(source)) if published else _read(_file(source))
-    given = {_our_name(name, model): tensor for name, tensor in found.items()}
-    given = _with_scales(given, source)
     own = model.state_dict()
+    given = {_our_name(name, model, own): tensor for name, tensor in found.items()}
+    given = _with_scales(given, source)
     fitting = {
         name: tensor
         for name, tensor in given.items()
@@ -151,14 +152,16 @@ def _tensors(content: Any, prefix: str = "") -> list[tuple[str, Tensor]]:
     return found
 
 
-def _our_name(name: str, model: Recognizer) -> str:
+def _our_name(name: str, model: Recognizer, own: Container[str]) -> str:
     """What a tensor is called here: `backbone.*` or `classifier.*`."""
     name = name.replace("module.", "")
     if name.startswith("backbone."):
         return name
     inner, heads = "backbone.", CLASSIFIER_PREFIXES
-    if isinstance(model.backbone, TimmBackbone):
+    if isinstance(model.backbone, TimmBackbone | TorchvisionBackbone):
         inner, heads = "backbone.network.", (*model.backbone.heads, *heads)
+    if inner + name in own:  # torchvision calls layers before its last `classifier.0` too
+        return inner + name
     for prefix in heads:
         if name.startswith(prefix):
             return "classifier." + name.removeprefix(prefix)

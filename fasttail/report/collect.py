@@ -94,7 +94,7 @@ def collect(run_dir: Path) -> RunView:
         _made(run, training, stage2),
         reported(row["split"] for row in rows),
     )
-    if not training.epoch_T.size:
+    if not training.epoch_T.size and run.frozen is None:
         view.missing.append("no curves of training: log.jsonl has no line of it")
     with _noting(view):
         if rows:
@@ -121,7 +121,8 @@ def _noting(view: RunView) -> Iterator[None]:
 
 def _made(run: Run, training: TrainingLog, stage2: Mapping[str, Any] | None) -> list[Made]:
     shards_facts = {"shards": str(run.shards_dir), "their digest": run.shards_digest}
-    made = [Made.of("stage 1", run.provenance, **shards_facts)]
+    begun = "stage 1" if run.frozen is None else f"frozen backbone, {run.init}"
+    made = [Made.of(begun, run.provenance, **shards_facts)]
     again = [start.get("provenance", {}) for start in training.starts[1:]]
     if again:
         made.append(Made.of("stage 1, taken up again", again[-1], times=f"{len(again)}"))
@@ -156,7 +157,7 @@ def _add_heads(view: RunView, opened: Shards) -> None:
     view.norms = {
         head.name: head.weight_CD.norm(dim=1).numpy() for head in made if head.method != "ncm"
     }
-    if len(made) == 1:
+    if len(made) == 1 and view.run.frozen is None:
         view.missing.append(
             f"no heads of stage 2 yet: fasttail train --stage cls --run {view.run.dir}"
         )
@@ -175,7 +176,8 @@ def _add_heads(view: RunView, opened: Shards) -> None:
     view.reliability = heads.reliabilities(given, np.asarray(split.labels_N))
     measured = [name for name in opened.split_names if name != "train"]
     view.tau = heads.tau_curve(view.run, made, banks, measured)
-    if "joint" in given and view.accuracy:
+    first = made[0].name
+    if first in given and first in view.accuracy:
         view.worst = worst.worst(
-            split, given["joint"].predicted_N, view.accuracy, view.counts_C, view.groups
+            split, first, given[first].predicted_N, view.accuracy, view.counts_C, view.groups
         )

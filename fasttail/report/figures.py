@@ -18,6 +18,7 @@ MOST_MARKS = 25
 GROUP_COLOURS = {"many": svg.MANY, "medium": svg.MEDIUM, "few": svg.FEW}
 HEAD_STYLES = {  # colour, marker
     "joint": (svg.JOINT, "o"),
+    "linear": (svg.JOINT, "o"),
     "crt": (svg.CRT, "s"),
     "lws": (svg.LWS, "^"),
     "tau": (svg.TAU, "D"),

@@ -46,11 +46,9 @@ class TauCurve:
 
 
 def load(run: Run) -> list[Head]:
-    """The joint head and those that the run keeps, on the CPU. `UserError` if stage 1 has not ended
-    there."""
+    """The run's heads, on the CPU. `UserError` if stage 1 has not ended there."""
     model = rep.load_model(run, pick(ComputeConfig(device="cpu"), World()))
-    saved = (Head.load(path) for path in classify.saved_paths(run))
-    return [classify.joint_head(model, run.protocol), *saved]
+    return classify.saved_heads(run, model)
 
 
 class Banks:

@@ -1,4 +1,4 @@
-"""The classes that stage 1's classifier gets wrong most often, with images that it gets wrong."""
+"""The classes that the joint classifier gets wrong most often, with images that it gets wrong."""
 
 from dataclasses import dataclass
 
@@ -27,17 +27,18 @@ class WorstClass:
 
 def worst(
     split: Split,
+    first: str,
     predicted_N: np.ndarray,
     accuracy: dict[str, np.ndarray],
     counts_C: np.ndarray,
     groups: dict[str, np.ndarray],
 ) -> list[WorstClass]:
-    """The least accurate classes by "joint" of `accuracy`, of equals the smaller one first.
-    `predicted_N` is the joint head's."""
+    """The least accurate classes by the head `first` of `accuracy`, of equals the smaller one
+    first. `predicted_N` is that head's."""
     labels_N = np.asarray(split.labels_N)
     names = split.class_names
     # A class without an image in this split is nan, which comes last.
-    order_C = np.lexsort((counts_C, accuracy["joint"]))
+    order_C = np.lexsort((counts_C, accuracy[first]))
     found = []
     for c in order_C[:CLASSES].tolist():
         wrong = np.flatnonzero((labels_N == c) & (predicted_N != c))

@@ -1,6 +1,5 @@
 """Where a stage begins: the shards, the run's directory, the weights to start from."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -81,21 +80,20 @@ def computing(run: Run, world: World, go_on: Callable[[], str]) -> Iterator[tupl
 
 
 def new_run(options: TrainOptions, world: World, reporter: Reporter) -> Run:
-    """Makes the run's directory; or, in a job that torchrun or Slurm has started again, opens the
-    one that was made the first time."""
+    """Makes the directory of a run of stage 1; or, in a job that torchrun or Slurm has started
+    again, opens the one that was made the first time."""
     opened = shards.open(shards_dir(options.dataset, options.shards))
     config = configure(options, base_config(options.config, opened))
     _check_fit(settle(config, opened.split_names), opened, world)
-    if options.stage == "rep":
-        check_start(config, options.init)
+    check_start(config, options.init)
     name = f"{opened.dir.name}-{config.model.backbone}-{config.sampler.replace(':', '-')}"
     directory = options.run or rundir.RUNS / name
     if world.restarts and (directory / "run.json").is_file():
-        return _same_run(directory, config, options.init)
-    write_start = None
-    if options.stage == "rep" and options.init is not None:
+        return same_run(directory, config, options.init)
+    weights = {}
+    if options.init is not None:
         # In every process: the others wait a minute for the directory, and a download takes longer.
-        write_start = _start_from(options.init, config, len(opened.class_names), reporter)
+        weights[rundir.START] = _start_from(options.init, config, len(opened.class_names), reporter)
     if not world.is_main:
         return rundir.wait_for(directory)
     return rundir.create(
@@ -106,7 +104,7 @@ def new_run(options: TrainOptions, world: World, reporter: Reporter) -> Run:
         dataset=opened.name,
         class_names=opened.class_names,
         init=options.init,
-        write_start=write_start,
+        weights=weights,
     )
 
 
@@ -138,7 +136,8 @@ def _start_from(
     return lambda path: save_weights(path, model.state_dict(), {"init": init})
 
 
-def _same_run(directory: Path, config: TrainConfig, init: str | None) -> Run:
+def same_run(directory: Path, config: TrainConfig, init: str | None) -> Run:
+    """The run that a job begun again has made the first time. `UserError` if it is another."""
     run = rundir.open_run(directory)
     if (run.config, run.init) != (config, init):
         raise UserError(f"{directory}: the run there was begun with another configuration")
@@ -148,13 +147,10 @@ def _same_run(directory: Path, config: TrainConfig, init: str | None) -> Run:
 def _check_fit(config: TrainConfig, opened: Shards, world: World) -> None:
     """Names and sizes that would fail later are refused before there is a run directory."""
     split = opened.split("train")
-    models.check(config.model.backbone, config.data.px)
+    check_input(config)
     if config.loss.name not in LOSSES:
         raise unknown("loss", config.loss.name, LOSSES)
-    if config.data.engine not in engines.names():
-        raise unknown("engine", config.data.engine, engines.names())
     samplers.parse(config.sampler, config.optim.epochs)
-    samplers.parse(config.classify.sampler, config.classify.crt.epochs)
     if config.optim.batch_size > len(split):
         raise UserError(
             f"{opened.dir}: a batch of {config.optim.batch_size} is more than the {len(split)} "
@@ -165,6 +161,14 @@ def _check_fit(config: TrainConfig, opened: Shards, world: World) -> None:
     check_rates(config.optim, "optim")
 
 
+def check_input(config: TrainConfig) -> None:
+    """The same for what both stages need."""
+    models.check(config.model.backbone, config.data.px)
+    if config.data.engine not in engines.names():
+        raise unknown("engine", config.data.engine, engines.names())
+    samplers.parse(config.classify.sampler, config.classify.crt.epochs)
+
+
 def initial_model(
     config: TrainConfig, num_classes: int, init: str, reporter: Reporter
 ) -> tuple[models.Recognizer, Loaded]:
@@ -173,36 +177,3 @@ def initial_model(
     loaded = load_into(model, init)
     reporter.say(f"--init {init}: {loaded}")
     return model, loaded
-
-
-def run_from(options: TrainOptions, init: str, world: World, reporter: Reporter) -> Run:
-    """A new run whose stage 1 is somebody else's: another run's, or a file of weights."""
-    if Path(init, "run.json").is_file():
-        before = rundir.open_run(Path(init))
-        directory = options.run or rundir.RUNS / f"{before.dir.name}-cls"
-        if not world.is_main:
-            return rundir.wait_for(directory, "model.safetensors")
-        if not before.model_path.exists():
-            raise UserError(f"{init}: stage 1 has not ended there")
-        run = rundir.create(
-            directory,
-            before.config,
-            shards_dir=before.shards_dir,
-            shards_digest=before.shards_digest,
-            dataset=before.dataset,
-            class_names=before.class_names,
-        )
-        shutil.copyfile(before.model_path, run.model_path)
-        return run
-    run = new_run(options, world, reporter)
-    if not world.is_main:
-        return rundir.wait_for(run.dir, "model.safetensors")
-    with rundir.discarded_if_refused(run, new=True):
-        model, loaded = initial_model(run.config, len(run.class_names), init, reporter)
-        if not loaded.has_classifier:
-            raise UserError(
-                f"--init {init}: no classifier of {len(run.class_names)} classes in it, which "
-                "stage 2 starts from: train one with --stage rep --init"
-            )
-    save_weights(run.model_path, model.state_dict(), rep.about_model(run))
-    return run

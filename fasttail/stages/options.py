@@ -29,13 +29,13 @@ def _heads(name: str) -> tuple[str, ...]:
 
 # The command line's options for single keys; the names as Python has them (`batch_size`).
 FLAGS = {
-    "backbone": Flag(rep=("model.backbone",)),
+    "backbone": _both("model.backbone"),
     "sampler": Flag(rep=("sampler",), cls=("classify.sampler",)),
     "loss": Flag(rep=("loss.name",)),
     "epochs": Flag(rep=("optim.epochs",), cls=_heads("epochs")),
     "batch_size": Flag(rep=("optim.batch_size",), cls=_heads("batch_size")),
     "lr": Flag(rep=("optim.lr",), cls=_heads("lr")),
-    "px": Flag(rep=("data.px",)),
+    "px": _both("data.px"),
     "features": Flag(cls=("classify.features",)),
     "views": Flag(cls=("classify.views",)),
     "seed": _both("seed"),

@@ -7,7 +7,7 @@ from fasttail.classify import Stage
 from fasttail.compute import Compute, out_of_memory_explained
 from fasttail.console import Reporter
 from fasttail.engines.kept import Kept
-from fasttail.errors import stoppable
+from fasttail.errors import UserError, stoppable
 from fasttail.rundir import Run
 from fasttail.shards import Shards
 from fasttail.stages.begin import computing, new_run, shards_of
@@ -26,6 +26,11 @@ def train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
     if options.resume:
         run = rundir.open_run(options.run or rundir.only_run())
         refuse_changes(options, run)
+        if run.frozen is not None:
+            raise UserError(
+                f"{run.dir}: there is no stage 1, its backbone is frozen: "
+                f"fasttail train --stage cls --run {run.dir}"
+            )
     else:
         run = new_run(options, world, reporter)
     opened = shards_of(run)

@@ -9,7 +9,8 @@ from fasttail.classify import Stage
 from fasttail.console import Reporter
 from fasttail.errors import stoppable
 from fasttail.rundir import Run
-from fasttail.stages.begin import computing, run_from, shards_of
+from fasttail.stages.begin import computing, shards_of
+from fasttail.stages.given import begins_run, opened_run, run_from
 from fasttail.stages.options import TrainOptions, configure
 from fasttail.stages.show import draw, show
 from fasttail.train import rep
@@ -20,25 +21,27 @@ def train_cls(options: TrainOptions, world: World, reporter: Reporter) -> Run:
     """Makes the heads that were asked for, one after the other, and scores them: what is done is
     kept, whatever comes next."""
     classify.names(options.method)  # says which there are, before any work is done
-    if options.init is not None:
-        run = run_from(options, options.init, world, reporter)
-    else:
-        run = rundir.open_run(options.run or rundir.only_run())
+    new = begins_run(options)
+    run = run_from(options, world, reporter) if new else opened_run(options)
     run = run.with_config(configure(options, run.config))
     opened = shards_of(run)
-    with computing(run, world, lambda: "the same command") as (compute, engines):
+    again = "the same command" + (f" and --run {run.dir} --resume" if new else "")
+    with computing(run, world, lambda: again) as (compute, engines):
         model = rep.load_model(run, compute)
         stage = Stage(run, model, opened, world, compute, reporter, engines)
         if world.is_main:
             run.note_stage2()
-        methods = classify.of_these(options.method, stage.config)
+        methods = classify.of_these(
+            options.method, stage.config, frozen_backbone=run.frozen is not None
+        )
         rows: list[dict[str, Any]] = []
         left = list(methods)
         with stoppable(
-            lambda: f"what is done is kept: the same command with --method {','.join(left)} goes on"
+            lambda: f"what is done is kept: {again} with --method {','.join(left)} goes on"
         ):
-            heads = classify.make_heads(methods, stage)
-            for head in itertools.chain([classify.joint_head(model, run.protocol)], heads):
+            first = classify.first_head(stage)
+            there = [first] if first is not None and first.method not in methods else []
+            for head in itertools.chain(there, classify.make_heads(methods, stage)):
                 scored = classify.score_everywhere([head], stage)
                 if world.is_main:
                     run.add_rows(scored)
@@ -66,6 +69,6 @@ def evaluate(
     with computing(run, world, lambda: "the same command") as (compute, engines):
         model = rep.load_model(run, compute)
         stage = Stage(run, model, opened, world, compute, reporter, engines)
-        rows = classify.score_heads(classify.saved_heads(stage), stage, split_name)
+        rows = classify.score_heads(classify.saved_heads(run, model), stage, split_name)
         show(rows, run, world, reporter, as_json=as_json)
     return rows

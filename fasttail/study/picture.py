@@ -14,6 +14,7 @@ from fasttail.study.matrix import Cell, finite, seeds_of
 PANELS = ("many", "medium", "few", "all")
 NAMES = {
     "joint": "Joint",
+    "linear": "linear",
     "crt": "cRT",
     "lws": "LWS",
     "tau": "τ-norm",

@@ -136,7 +136,7 @@ def train(
         lambda: train_step.images_per_s(epoch_plan(0), loss_at(0.0)),
         world,
     )
-    loader = planned_loader(shards, split, epoch_plan, engines, compute)
+    loader = planned_loader(shards, split, epoch_plan, config.data, engines, compute)
     loader.seek(position.epoch, position.step)
     with (
         RunLog(
@@ -266,7 +266,10 @@ def load_model(run: Run, compute: Compute) -> models.Recognizer:
             f"go on with fasttail train --stage rep --run {run.dir} --resume"
         )
     model = new_model(run.config, len(run.class_names))
-    put_weights(model, load_weights(run.model_path)[0], run.model_path)
+    weights = load_weights(run.model_path)[0]
+    if run.frozen is not None:  # its heads are files of their own
+        weights |= {f"classifier.{name}": of for name, of in model.classifier.state_dict().items()}
+    put_weights(model, weights, run.model_path)
     compute.place(model)
     return model
 

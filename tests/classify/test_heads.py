@@ -149,7 +149,7 @@ def with_hole() -> np.ndarray:
     ("changes", "said"),
     [
         ({"methods": ["ctr"]}, "did you mean 'crt'"),
-        ({"methods": ["crt-last-block"]}, "choose from joint, crt"),
+        ({"methods": ["crt-last-block"]}, "choose from joint, linear, crt"),
         ({"labels": TRAIN[1][1:]}, "train: 744 rows of features, but 743 labels"),
         ({"labels": TRAIN[1] - 1}, "is negative"),
         ({"labels": TRAIN[1] * 2}, "no sample is of class 1, 3"),

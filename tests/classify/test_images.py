@@ -336,7 +336,7 @@ def test_heads_of_both_protocols_stand_apart_in_one_run(make_stage: MakeStage) -
     clean_crt, official_crt = made(stage, "crt"), made(by_official, "crt")
     assert not torch.equal(clean_crt.weight_CD, official_crt.weight_CD)
     for either in (stage, by_official):  # whichever the command was given, the rows are the same
-        heads = saved_heads(either)
+        heads = saved_heads(either.run, either.model)
         assert [head.name for head in heads] == ["joint", "crt", "crt-official"]
         rows = score_heads(heads, either, "test")
         assert [row["protocol"] for row in rows] == ["clean", "clean", "official"]

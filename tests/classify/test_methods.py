@@ -137,6 +137,8 @@ def test_methods_are_named_alone_in_a_list_or_all_at_once() -> None:
     )
     assert "crt-last-block" not in of_these("all", bank)
     assert "crt-last-block" in of_these("all", images)
+    assert "linear" not in of_these("all", bank)
+    assert of_these("all", bank, frozen_backbone=True)[0] == "linear"
     assert of_these("crt-last-block", bank) == ["crt-last-block"]
     with pytest.raises(UserError, match=r"did you mean 'crt'.*crt, lws, tau, ncm, .*all"):
         names("tau,crtt")

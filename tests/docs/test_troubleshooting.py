@@ -16,7 +16,7 @@ PASSED_ON = {
     "datasets/__init__.py",
     "engines/ffcv.py",
     "engines/reference.py",
-    "models/pretrained.py",
+    "models/torchvision_backbone.py",
     "plan/view.py",
     "recipes.py",
     "shards/command.py",

@@ -153,7 +153,8 @@ def test_a_cosine_head_is_exported_with_its_features_scaled_to_unit_length(
 
 def test_what_is_not_there_is_named_with_what_is(blob_run: Run, tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"unknown method .*'taw'.*joint, crt, lws, tau, ncm, .*crt-last-block"
+        UserError,
+        match=r"unknown method .*'taw'.*joint, linear, crt, lws, tau, ncm, .*crt-last-block",
     ):
         exported(blob_run, "taw", "state", tmp_path / "x")
     with pytest.raises(UserError, match=r"unknown format 'onx' \(did you mean 'onnx'"):

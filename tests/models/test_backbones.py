@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import pytest
 import torch
+import torchvision
 from torchvision.models import resnet18, resnet50, resnext50_32x4d
 
 from fasttail import models
 from fasttail.errors import UserError
+from fasttail.models.weights import load_into
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -81,3 +85,36 @@ def test_a_network_that_takes_images_of_one_size_says_so_before_it_is_made(
 def test_an_unknown_backbone_names_the_choices() -> None:
     with pytest.raises(UserError, match=r"did you mean 'resnext50'.*resnet20.*resnext152"):
         models.build("resnxt50", 10)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "resnet18"])
+def test_a_network_of_torchvisions_gives_what_its_last_layer_gets(
+    tmp_path: Path, name: str
+) -> None:
+    donor = torchvision.models.get_model(name, weights=None, num_classes=7).eval()
+    torch.save(donor.state_dict(), tmp_path / "theirs.pth")
+    model = models.build(f"torchvision:{name}", 7).eval()
+    loaded = load_into(model, str(tmp_path / "theirs.pth"))
+    assert loaded.missing == loaded.unused == loaded.other_shape == ()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(images), donor(images))
+
+
+def test_published_networks_say_what_they_expect_of_images() -> None:
+    v1, v2 = (
+        models.expected(f"torchvision:{name}")
+        for name in ("resnet50", "ResNet50_Weights.IMAGENET1K_V2")
+    )
+    assert v1 is not None
+    assert v2 is not None
+    assert (v1.px, v1.resize_px, v1.interpolation) == (224, 256, "bilinear")
+    assert (v2.px, v2.resize_px) == (224, 232)
+    assert v1.settings(112)["data.resize_px"] == 128
+    assert models.expected("resnet50") is None
+    with pytest.raises(UserError, match="no linear classifier"):
+        models.check("torchvision:squeezenet1_0", 64)
+    with pytest.raises(UserError, match=r"takes no images of 64 px .* data.px=224"):
+        models.check("torchvision:vit_b_16", 64)
+    with pytest.raises(UserError, match="did you mean 'torchvision:resnet18'"):
+        models.check("torchvision:resnet81", 64)
