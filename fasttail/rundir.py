@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import fasttail
-from fasttail import atomic, recipes, records
+from fasttail import atomic, recipes, records, stores
 from fasttail.atomic import whole_path
 from fasttail.config import TrainConfig
 from fasttail.engines.trial import Choice
@@ -52,7 +52,7 @@ class Run:
 
     dir: Path
     config: TrainConfig
-    shards_dir: Path
+    shards_dir: Path | str  # a URL where they are in a store
     shards_digest: str
     dataset: str
     class_names: tuple[str, ...]
@@ -129,7 +129,7 @@ def create(
     directory: Path,
     config: TrainConfig,
     *,
-    shards_dir: Path,
+    shards_dir: Path | str,
     shards_digest: str,
     dataset: str,
     class_names: Sequence[str],
@@ -158,7 +158,7 @@ def create(
             {
                 "format": FORMAT,
                 "dataset": dataset,
-                "shards": str(shards_dir.resolve()),
+                "shards": stores.place(shards_dir),
                 "shards_digest": shards_digest,
                 "class_names": list(class_names),
                 "init": init,
@@ -192,7 +192,7 @@ def open_run(directory: Path) -> Run:
     return Run(
         dir=directory,
         config=config,
-        shards_dir=Path(about["shards"]),
+        shards_dir=stores.folder_or_url(about["shards"]),
         shards_digest=about["shards_digest"],
         dataset=about["dataset"],
         class_names=tuple(about["class_names"]),
