@@ -10,6 +10,7 @@ runs/NAME/
   model.safetensors    backbone and classifier at the end of stage 1; a frozen backbone alone
   heads/METHOD.safetensors            of the official protocol METHOD-official.safetensors
   features/            the frozen backbone's features, kept for every head
+  tau_sweep.csv        accuracy by split and shot group for every tau of the grid
   per_class.csv        each class's accuracy by method and split
   metrics.json         {"rows": [{"method", "split", "protocol", "all_micro", ...}, ...]}
 """
