@@ -8,7 +8,8 @@ process, in turn, `--rounds` times: `convert` with `--check header`, `cp -r`, `c
 `--check decode`, and FFCV's `DatasetWriter` (jpg mode, as many workers). Everything ends with an
 fsync (cp: `sync -f`); imports do not count, the start of worker processes does. Rates are of
 everybody's best round, since what else the machine does can only add time; the table and the JSON
-have every round.
+have every round. Then the same with and without a seek index, at several spacings (`--only-seek`:
+nothing else).
 """
 
 import argparse
@@ -25,6 +26,7 @@ import time
 from pathlib import Path
 from threading import Event, Thread
 
+import _seek_cost
 import numpy as np
 
 # Key -> the target, and whether more is better.
@@ -34,6 +36,8 @@ TARGETS = {
     "header_vs_cp": (0.5, True),
     "peak_rss_mib": (1024.0, False),
     "index_1e7_s": (60.0, False),
+    "seek_bytes_share": (0.015, False),
+    "convert_slowdown": (1.1, False),
 }
 ENTRIES, CLASSES = 10_000_000, 8142
 INDEX_LIMIT_MIB = 4096
@@ -47,6 +51,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--work", type=Path, help="where to write [default: a temporary folder]")
+    parser.add_argument("--only-seek", action="store_true", help="only what a seek index costs")
     parser.add_argument("--step", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.step:
@@ -63,6 +68,27 @@ def main() -> None:
 
 def bench(args: argparse.Namespace, work: Path) -> dict:
     files, size = lay_out(args.images, work / "images" / "train" / "all", args.repeat)
+    warm(work)
+    seek = _seek_cost.measure(work, args.jobs, args.rounds)
+    peers = {} if args.only_seek else against_peers(args, work, files)
+    return {
+        **peers,
+        "ratios": {**peers.get("ratios", {}), **seek.pop("ratios")},
+        "seek": seek,
+        "conditions": {
+            "images": files,
+            "bytes": size,
+            "jobs": args.jobs,
+            "rounds": args.rounds,
+            "machine": f"{cpu()}, {os.cpu_count()} cores, {platform.platform()}",
+            "python": platform.python_version(),
+            "command": " ".join(sys.argv),
+            "versions": versions(),
+        },
+    }
+
+
+def against_peers(args: argparse.Namespace, work: Path, files: int) -> dict:
     times: dict[str, list[float]] = {"header": [], "cp": [], "decode": [], "ffcv": []}
     peaks = []
     for _ in range(args.rounds):
@@ -88,16 +114,6 @@ def bench(args: argparse.Namespace, work: Path) -> dict:
         "images_per_s": rate,
         "seconds": times,
         "index_peak_rss_mib": index_mib,
-        "conditions": {
-            "images": files,
-            "bytes": size,
-            "jobs": args.jobs,
-            "rounds": args.rounds,
-            "machine": f"{cpu()}, {os.cpu_count()} cores, {platform.platform()}",
-            "python": platform.python_version(),
-            "command": " ".join(sys.argv),
-            "versions": versions(),
-        },
     }
 
 
@@ -268,17 +284,19 @@ def show(result: dict) -> None:
     images, size = conditions["images"], conditions["bytes"] / 1e6
     print(f"{images:,} JPEGs, {size:,.0f} MB, {conditions['jobs']} workers", end=", ")
     print(f"{conditions['rounds']} rounds\n{conditions['machine']}\n{conditions['versions']}\n")
-    print(f"{'':10}{'images/s':>12}{'MB/s':>9}   seconds")
-    for what, rate in result["images_per_s"].items():
-        seconds = ", ".join(f"{s:.2f}" for s in result["seconds"][what])
-        print(f"{what:10}{rate:12,.0f}{rate * size / images:9,.0f}   {seconds}")
-    print(f"table of {ENTRIES:,} entries: peak {result['index_peak_rss_mib']:,.0f} MiB\n")
-    print(f"{'':24}{'value':>10}  target")
-    for key, (target, more) in TARGETS.items():
-        value = result["ratios"][key]
+    if "seconds" in result:
+        print(f"{'':10}{'images/s':>12}{'MB/s':>9}   seconds")
+        for what, rate in result["images_per_s"].items():
+            seconds = ", ".join(f"{s:.2f}" for s in result["seconds"][what])
+            print(f"{what:10}{rate:12,.0f}{rate * size / images:9,.0f}   {seconds}")
+        print(f"table of {ENTRIES:,} entries: peak {result['index_peak_rss_mib']:,.0f} MiB\n")
+    _seek_cost.show(result["seek"])
+    print(f"\n{'':24}{'value':>10}  target")
+    for key, value in result["ratios"].items():
+        target, more = TARGETS[key]
         ok = value >= target if more else value <= target
         print(
-            f"{key:24}{value:10.2f}  {'>=' if more else '<='} {target:g}{'' if ok else '   MISSED'}"
+            f"{key:24}{value:10.3f}  {'>=' if more else '<='} {target:g}{'' if ok else '   MISSED'}"
         )
 
 
