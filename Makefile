@@ -26,6 +26,7 @@ docs: $(VENV)/.installed-all
 
 # The decoding kernel under AddressSanitizer and UBSan, with 10,000 mutated JPEGs.
 #   SANITIZE_ARGS="--images DIR"   more files to begin with
+#   SANITIZE_ARGS="--fuzz DIR"     libFuzzer for an hour; its corpus grows in DIR
 sanitize: $(VENV)/.installed-all
 	$(BIN)/python tools/sanitize.py $(SANITIZE_ARGS)
 

@@ -23,9 +23,7 @@ def train(
     dataset: str | None = typer.Option(
         None, help="Data set to train on, in shards/. [default: the only one there]"
     ),
-    shards: str | None = typer.Option(
-        None, help="Directory or URL (s3://...) of the data set's shards, instead."
-    ),
+    shards: Path | None = typer.Option(None, help="Directory of the data set's shards, instead."),
     config: str | None = typer.Option(
         None, help="Recipe: a YAML file or a name in configs/. [default: the data set's]"
     ),
@@ -107,13 +105,12 @@ def train(
     What is not given is the recipe's."""
     from fasttail import stages
     from fasttail.stages.options import FLAGS
-    from fasttail.stores import folder_or_url
 
     stages.train(
         stages.TrainOptions(
             stage=stage,
             dataset=dataset,
-            shards=shards and folder_or_url(shards),
+            shards=shards,
             config=config,
             run=run,
             init=init,
@@ -198,7 +195,7 @@ def study(
     dataset: str | None = typer.Option(
         None, help="The data set whose shards to train on. [default: the only one in shards/]"
     ),
-    shards: str | None = typer.Option(None, help="The directory or URL of the shards, instead."),
+    shards: Path | None = typer.Option(None, help="The directory of the shards, instead."),
     config: str | None = typer.Option(
         None, help="A recipe: a YAML file or one of configs/ by name. [default: the data set's]"
     ),
@@ -212,7 +209,6 @@ def study(
 ) -> None:
     """Compare samplers and heads: every head on every sampler's representation, one matrix and its
     picture. The same command again goes on where it was stopped."""
-    from fasttail.stores import folder_or_url
     from fasttail.study.asked import StudyOptions
     from fasttail.study.run import study
 
@@ -223,7 +219,7 @@ def study(
             backbones=backbones,
             methods=methods,
             dataset=dataset,
-            shards=shards and folder_or_url(shards),
+            shards=shards,
             config=config,
             init=init,
             epochs=epochs,

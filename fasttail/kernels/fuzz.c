@@ -2,10 +2,12 @@
  *
  *     fuzz MUTATIONS SEED FILE...
  *
- * Every file is decoded whole, checked, and put through boxes at edges and beyond; then mutations of
- * randomly chosen files, whose decoding may fail but must not do anything undefined. Where a check says
- * that a file is good, decoding must agree. Ends with 0, or at the first fault, with the sanitizer's
- * report and the number of the mutation.
+ * Every file is decoded whole, checked, and put through boxes at edges and beyond, with seek indices good
+ * and spoilt; then mutations of randomly chosen files, whose decoding may fail but must not do anything
+ * undefined. Where a check says that a file is good, decoding must agree. Ends with 0, or at the first
+ * fault, with the sanitizer's report.
+ *
+ * With -DFT_LIBFUZZER it is libFuzzer's target instead (tools/sanitize.py --fuzz).
  */
 #include "seek.h"
 
@@ -25,6 +27,7 @@ int64_t ft_planes(const uint8_t *src, int64_t size, uint8_t *out, int64_t capaci
 #define MOST_PIXELS 4000000
 
 static uint64_t state;
+static ft_decoder *decoder;
 
 static uint32_t draw(uint32_t below)
 {
@@ -35,7 +38,7 @@ static uint32_t draw(uint32_t below)
 }
 
 /* Makes an item in memory of just its size. 0 if that can't be. */
-static uint8_t *make(ft_decoder *decoder, ft_item item, char message[FT_MESSAGE])
+static uint8_t *make(ft_item item, char message[FT_MESSAGE])
 {
     item.out = malloc(3 * (size_t)item.out_h * (size_t)item.out_w);
     if (!item.out)
@@ -57,10 +60,10 @@ static void stop(const char *what, const char *message)
 }
 
 /* Whether two ways make the same of an item. */
-static void compare(ft_decoder *decoder, const ft_item *one, const ft_item *other, const char *what)
+static void compare(const ft_item *one, const ft_item *other, const char *what)
 {
     char message[FT_MESSAGE] = "";
-    uint8_t *a = make(decoder, *one, message), *b = make(decoder, *other, message);
+    uint8_t *a = make(*one, message), *b = make(*other, message);
     if (!a != !b)
         stop(what, message);
     if (a && memcmp(a, b, 3 * (size_t)one->out_h * (size_t)one->out_w))
@@ -72,12 +75,12 @@ static void compare(ft_decoder *decoder, const ft_item *one, const ft_item *othe
 /* Ours and libjpeg's, of a good file, at full size: rounded differently, no more. What mutations make
  * of colours is beside the point: black and white are left out, which are what brightness beyond all
  * bounds becomes (libjpeg's vectors let some of it come round), and images that have little else. */
-static void near(ft_decoder *decoder, const ft_item *item)
+static void near(const ft_item *item)
 {
     char message[FT_MESSAGE] = "";
     ft_item other = *item;
     other.mode = FT_LIBJPEG;
-    uint8_t *a = make(decoder, *item, message), *b = make(decoder, other, message);
+    uint8_t *a = make(*item, message), *b = make(other, message);
     if (!a || !b)
         stop("a good file", message);
     int64_t difference = 0, compared = 0;
@@ -105,8 +108,7 @@ static void spoil(uint64_t *words, int64_t count)
     }
 }
 
-static void through_boxes(ft_decoder *decoder, const uint8_t *src, int64_t size, int32_t height,
-                          int32_t width, int good)
+static void through_boxes(const uint8_t *src, int64_t size, int32_t height, int32_t width, int good)
 {
     char message[FT_MESSAGE];
     int32_t spacing = 1 + (int32_t)draw(400), h, w;
@@ -147,36 +149,36 @@ static void through_boxes(ft_decoder *decoder, const uint8_t *src, int64_t size,
         item.box[0] = (int32_t)draw((uint32_t)height + 8) - 4;
         item.box[1] = (int32_t)draw((uint32_t)width + 8) - 4;
         item.flip = (uint8_t)draw(2);
-        free(make(decoder, item, message));
+        free(make(item, message));
         if (n == 0 && good)
-            near(decoder, &item);
+            near(&item);
         other = item;
         if (words) {
             other.seek = words;
             other.seek_count = (int32_t)count;
-            compare(decoder, &item, &other, "with a seek index");
+            compare(&item, &other, "with a seek index");
             spoil(spoilt, count);
             other.seek = spoilt;
-            free(make(decoder, other, message));
+            free(make(other, message));
             ft_jpeg jpeg; /* and as somebody would write it who wants it to be followed */
             if (ft_header(&jpeg, src, size))
                 spoilt[0] =
                     ft_seek_head(&jpeg, src, spoilt + 1, count - 1, (int32_t)(words[0] >> 32 & 0xFFFF));
-            free(make(decoder, other, message));
+            free(make(other, message));
         }
         if (kept > 0) {
             other = item;
             other.src = planes;
             other.size = kept;
             other.mode = FT_PLANES;
-            compare(decoder, &item, &other, "from planes");
+            compare(&item, &other, "from planes");
         }
         other = item;
         other.mode = FT_LIBJPEG;
-        free(make(decoder, other, message));
+        free(make(other, message));
         other = item; /* a JPEG, or a mutation of one, as if it were planes */
         other.mode = FT_PLANES;
-        free(make(decoder, other, message));
+        free(make(other, message));
     }
     free(words);
     free(spoilt);
@@ -184,7 +186,7 @@ static void through_boxes(ft_decoder *decoder, const uint8_t *src, int64_t size,
 }
 
 /* 1 if the file is good. `bytes` is a block of exactly `size` bytes, so that reading past it shows. */
-static int try_file(ft_decoder *decoder, const uint8_t *bytes, int64_t size)
+static int try_file(const uint8_t *bytes, int64_t size)
 {
     char message[FT_MESSAGE];
     int32_t height = 0, width = 0;
@@ -192,7 +194,7 @@ static int try_file(ft_decoder *decoder, const uint8_t *bytes, int64_t size)
     if ((int64_t)height * width > MOST_PIXELS)
         return 0;
     if (height > 0 && width > 0)
-        through_boxes(decoder, bytes, size, height, width, checked == 0);
+        through_boxes(bytes, size, height, width, checked == 0);
     int64_t capacity = 3LL * height * width;
     uint8_t *pixels = malloc((size_t)capacity + 1);
     if (!pixels)
@@ -205,6 +207,28 @@ static int try_file(ft_decoder *decoder, const uint8_t *bytes, int64_t size)
     }
     return checked == 0;
 }
+
+/* As `try_file`; what is tried follows from the last bytes, so that it is the same whenever and wherever
+ * this input is. */
+static int try_input(const uint8_t *bytes, int64_t size)
+{
+    state = 0x9E3779B97F4A7C15u;
+    for (int64_t k = size > 8 ? size - 8 : 0; k < size; k++)
+        state = (state << 8 | state >> 56) ^ bytes[k];
+    return try_file(bytes, size);
+}
+
+#ifdef FT_LIBFUZZER
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
+{
+    if (!decoder && !(decoder = ft_decoder_new()))
+        abort();
+    try_input(bytes, (int64_t)size);
+    return 0;
+}
+
+#else
 
 static uint8_t *mutate(const uint8_t *bytes, int64_t size, int64_t *new_size)
 {
@@ -238,11 +262,10 @@ int main(int count, char **arguments)
     if (count < 4)
         return fprintf(stderr, "fuzz MUTATIONS SEED FILE...\n"), 2;
     long mutations = strtol(arguments[1], NULL, 10);
-    state = 0x9E3779B97F4A7C15u ^ strtoull(arguments[2], NULL, 10);
     int files = count - 3, good = 0, good_mutations = 0;
     uint8_t **contents = calloc((size_t)files, sizeof *contents);
     int64_t *sizes = calloc((size_t)files, sizeof *sizes);
-    ft_decoder *decoder = ft_decoder_new();
+    decoder = ft_decoder_new();
     if (!contents || !sizes || !decoder)
         abort();
     for (int f = 0; f < files; f++) {
@@ -256,13 +279,14 @@ int main(int count, char **arguments)
         if (!contents[f] || fread(contents[f], 1, (size_t)sizes[f], file) != (size_t)sizes[f])
             abort();
         fclose(file);
-        good += try_file(decoder, contents[f], sizes[f]);
+        good += try_input(contents[f], sizes[f]);
     }
+    state = 0x9E3779B97F4A7C15u ^ strtoull(arguments[2], NULL, 10);
     for (long m = 0; m < mutations; m++) {
         uint32_t f = draw((uint32_t)files);
         int64_t size;
         uint8_t *mutated = mutate(contents[f], sizes[f], &size);
-        good_mutations += try_file(decoder, mutated, size);
+        good_mutations += try_file(mutated, size);
         free(mutated);
     }
     printf("%d files, %d good; %ld mutations, %d good: no fault\n", files, good, mutations,
@@ -274,3 +298,5 @@ int main(int count, char **arguments)
     ft_decoder_free(decoder);
     return 0;
 }
+
+#endif

@@ -58,7 +58,7 @@ def cut() -> Iterator[Cut]:
     pool = kernels.Pool(2)
 
     def cut(
-        stored: bytes | np.ndarray,
+        stored: bytes | memoryview | np.ndarray,
         boxes: Sequence[Sequence[int]] | np.ndarray,
         out_hw: tuple[int, int],
         *,
@@ -70,7 +70,7 @@ def cut() -> Iterator[Cut]:
     ) -> np.ndarray | tuple[int, str]:
         if size_hw is None:
             shape = (
-                stored if isinstance(stored, np.ndarray) else kernels.jpeg_decode(stored)
+                stored if isinstance(stored, np.ndarray) else kernels.jpeg_decode(bytes(stored))
             ).shape
             size_hw = (shape[0], shape[1])
         raw = isinstance(stored, np.ndarray)

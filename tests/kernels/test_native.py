@@ -1,9 +1,12 @@
 """Our own JPEG decoder: pixels beside a filter in float64, and each way to them beside others."""
 
+import ctypes
+import mmap
 import os
 import subprocess
 import sys
 from io import BytesIO
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -192,6 +195,49 @@ def test_a_seek_index_of_another_file_or_a_damaged_one_is_named(cut: Cut) -> Non
     assert len(kernels.jpeg_seek(progressive, 100)) == 0
     with pytest.raises(ValueError, match=r"marker|Huffman|end"):
         kernels.jpeg_seek(one[: len(one) // 2] + b"\xff\xd9", 100)
+
+
+def before_a_wall(data: bytes) -> memoryview:
+    """These bytes, right before memory that nobody may read or write."""
+    page = mmap.PAGESIZE
+    end = -(-len(data) // page) * page
+    memory = mmap.mmap(-1, end + page)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    forbid = ctypes.CDLL(None, use_errno=True).mprotect
+    assert forbid(ctypes.c_void_p(address + end), ctypes.c_size_t(page), 0) == 0
+    memory[end - len(data) : end] = data
+    return memoryview(memory)[end - len(data) : end]
+
+
+def sealed(jpeg: bytes, seek: np.ndarray) -> np.ndarray:
+    """The index with the checksum that it ought to have."""
+    parts = np.array([crc32(seek[1:].tobytes()), crc32(jpeg[-256:]), len(jpeg)], np.uint32)
+    about = int(seek[0]) >> 32 << 32
+    return np.concatenate([np.array([about | crc32(parts.tobytes())], np.uint64), seek[1:]])
+
+
+@pytest.mark.parametrize("kind", ["4:2:0", "4:4:4", "grey", "restarts 4:2:0"])
+def test_no_index_however_it_is_made_leads_outside(cut: Cut, kind: str) -> None:
+    jpeg = every_kind(90, 120)[kind]
+    seek = kernels.jpeg_seek(jpeg, 60)
+    np.testing.assert_array_equal(sealed(jpeg, seek), seek)
+    boxes, rng = boxes_of(90, 120, 6, seed=11), np.random.default_rng(12)
+    stored, named = before_a_wall(jpeg), 0
+    for _ in range(200):
+        damaged = seek.copy()
+        for at in rng.integers(1, len(seek), rng.integers(1, 5)):
+            how = [
+                damaged[at] ^ np.uint64(1 << int(rng.integers(64))),
+                rng.integers(2**64, dtype=np.uint64),  # anywhere
+                damaged[at] | np.uint64(2**28 - 1),  # as far behind as can be said
+                damaged[rng.integers(1, len(seek))],
+            ]
+            damaged[at] = how[rng.integers(len(how))]
+        words = np.frombuffer(before_a_wall(sealed(jpeg, damaged).tobytes()), np.uint64)
+        made = cut(stored, boxes, (16, 16), size_hw=(90, 120), seek=words)
+        named += isinstance(made, tuple)
+        assert not isinstance(made, tuple) or made[1] == "the seek index does not fit its bytes"
+    assert named > 50
 
 
 def test_an_index_takes_about_the_share_that_its_spacing_says() -> None:
