@@ -18,10 +18,10 @@ KERNELS = Path("fasttail/kernels")
 kernel = runpy.run_path(str(KERNELS / "build.py"))
 
 
-def left_out() -> None:
+def left_out(why: str) -> None:
     """The last words of an installation without the kernel (pip shows them with -v)."""
     print(
-        "fasttail is installed WITHOUT its decoding kernel, and reads photographs slowly: "
+        f"{why}\nfasttail is installed WITHOUT its decoding kernel, and reads photographs slowly: "
         f"{kernel['HOW_TO_BUILD']}",
         file=sys.stderr,
     )
@@ -37,8 +37,9 @@ class BuildKernel(build_ext):
         try:
             kernel["build"](Path(self.get_ext_fullpath(ext.name)).parent)
         except (OSError, subprocess.CalledProcessError) as error:
-            atexit.register(left_out)
-            raise CompileError(getattr(error, "stderr", None) or str(error)) from error
+            why = getattr(error, "stderr", None) or str(error)
+            atexit.register(left_out, why)
+            raise CompileError(why) from error
 
 
 class Wheel(bdist_wheel):
@@ -57,6 +58,4 @@ setup(
             optional=True,
         )
     ],
-    # Headers and sources travel along, so that the kernel can be built after the installation.
-    package_data={"fasttail.kernels": ["*.c", "*.h"]},
 )

@@ -49,6 +49,9 @@ def _bytes(given: object) -> object:
     return int(Decimal(match[1]) * step ** " KMGT".index(match[2].upper() or " "))
 
 
+Bytes = Annotated[int, BeforeValidator(_bytes)]
+
+
 def _budget(given: object) -> object:
     """`"10%"` stays a share of the images, anything else is a size."""
     if isinstance(given, str) and re.fullmatch(r"\s*(\d+(\.\d+)?|\.\d+)\s*%\s*", given):
@@ -171,12 +174,27 @@ class ConvertConfig(Section):
     format: Literal["beton", "tar"] = Field(
         default="beton", description="container of the shards: FFCV's .beton, or WebDataset tars"
     )
-    part_size: Annotated[int, BeforeValidator(_bytes)] = Field(
+    part_size: Bytes = Field(
         default=32 * 1024**3,
         ge=1,
         description="bytes of images from which on a split gets another file",
     )
 
+
+class StoresConfig(Section):
+    """How files of object stores are read. The cache's place and size are FASTTAIL_CACHE's and
+    FASTTAIL_CACHE_SIZE's."""
+
+    request_bytes: int = Field(default=8 << 20, ge=1, description="asked for at a time")
+    requests: int = Field(default=4, ge=1, description="at once")
+    timeout_s: float = Field(default=60, gt=0, description="a call takes no longer")
+    patience_s: float = Field(
+        default=600, ge=0, description="how long a store that is busy or away is asked again"
+    )
+    longest_wait_s: float = Field(default=30, gt=0, description="between two tries")
+
+
+STORES = StoresConfig()
 
 Positive = Annotated[float, Field(gt=0)]
 Unit = Annotated[float, Field(ge=0, le=1)]

@@ -1,14 +1,19 @@
 #!/bin/sh
-# Builds the sdist, from it the wheel, and tries the wheel where nothing of the checkout is: in a fresh
-# virtual environment and an empty folder. Needs PyPI.
+# Builds the wheel (build_wheel.sh) and tries it on a bare Debian, made here by debootstrap: Python, and
+# nothing else from apt; no compiler, no library's headers, nothing of the checkout. Needs root, debootstrap,
+# PyPI and Debian's packages.
 #
 #   sh tools/check_wheel.sh [--keep]     --keep: leaves the folder, and says where it is
-#   PYTHON=python3.11                    the interpreter that the environments are made with
+#   SUITE=trixie                         Debian 13 with Python 3.13; the default is bookworm, with 3.11
+#   PYTHON=python3.11                    the interpreter that the wheel is built with
+#   WHEELS=DIR                           take the wheel and the sdist from there instead of building them
 set -eu
 
 PYTHON=${PYTHON:-python3}
+SUITE=${SUITE:-bookworm}
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
+debian=$work/debian
 if [ "${1:-}" = --keep ]; then
     echo "check_wheel: everything is in $work"
 else
@@ -16,16 +21,12 @@ else
 fi
 say() { printf 'check_wheel: %s\n' "$*"; }
 
-# build makes the wheel out of the sdist, so that the sdist is seen to be whole.
-"$PYTHON" -m venv "$work/build"
-"$work/build/bin/pip" install -q --disable-pip-version-check build
-"$work/build/bin/python" -m build --outdir "$work/dist" "$root" >"$work/build.log" 2>&1 || {
-    tail -n 40 "$work/build.log"
-    say "the build failed"
-    exit 1
-}
-wheel=$(echo "$work"/dist/*.whl)
-sdist=$(echo "$work"/dist/*.tar.gz)
+if [ -z "${WHEELS:-}" ]; then
+    WHEELS=$work/dist
+    sh "$root/tools/build_wheel.sh" "$WHEELS"
+fi
+wheel=$(echo "$WHEELS"/*"$(uname -m)".whl)
+sdist=$(echo "$WHEELS"/*.tar.gz)
 say "$(basename "$sdist") $(wc -c <"$sdist") bytes, $(basename "$wheel") $(wc -c <"$wheel") bytes"
 
 # What is no Python has to be in both, but for the fuzzer, which tools/sanitize.py builds in a checkout.
@@ -34,8 +35,7 @@ tar -tzf "$sdist" | sed 's|^[^/]*/||' | sort >"$work/sdist.txt"
     sort >"$work/wheel.txt"
 missing=0
 count=0
-for file in $(cd "$root" && git ls-files configs fasttail/kernels fasttail/py.typed fasttail/report/templates |
-    grep -v -e '\.py$' -e '/fuzz\.c$'); do
+for file in $(cd "$root" && git ls-files configs fasttail | grep -v -e '\.py$' -e '/fuzz\.c$' -e '^fasttail/configs$'); do
     case $file in configs/*) packed=fasttail/$file ;; *) packed=$file ;; esac
     count=$((count + 1))
     for list in sdist wheel; do
@@ -49,23 +49,41 @@ done
     say "only $count files were looked for: is this a checkout?"
     exit 1
 }
-for suffix in yaml j2 css c h; do
-    say "in both, .$suffix: $(comm -12 "$work/sdist.txt" "$work/wheel.txt" | grep -c "\.$suffix\$" || true)"
-done
+grep -qx fasttail/kernels/_jpeg_roi.so "$work/wheel.txt" || {
+    say "MISSING in the wheel: the decoding kernel"
+    missing=1
+}
 [ "$missing" = 0 ] || exit 1
-if grep -q '\.so$' "$work/wheel.txt"; then
-    say "the decoding kernel is built: $(grep '\.so$' "$work/wheel.txt")"
-else
-    say "no decoding kernel in the wheel: no C compiler or no libjpeg-dev here"
-fi
+say "$count files that are no Python are in both, the decoding kernel in the wheel"
 
+say "making a bare Debian ($SUITE)"
+debootstrap --variant=minbase --include=python3,python3-venv "$SUITE" "$debian" >"$work/debootstrap.log" || {
+    tail -n 20 "$work/debootstrap.log"
+    exit 1
+}
+# Packages are fetched out here, where the network and its settings are.
+version=$(chroot "$debian" python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+mkdir "$debian/wheels"
 "$PYTHON" -m venv "$work/venv"
-"$work/venv/bin/pip" install -q --disable-pip-version-check "$wheel"
-mkdir "$work/empty"
-cd "$work/empty"
-"$work/venv/bin/fasttail" --version
-"$work/venv/bin/python" -c 'import fasttail; print("from", fasttail.__path__[0])'
-# Tiny batches: more threads of torch's only wait for each other, on a busy machine for long.
-OMP_NUM_THREADS=1 "$work/venv/bin/fasttail" demo
+"$work/venv/bin/pip" download -qq --disable-pip-version-check --only-binary=:all: --python-version "$version" \
+    --dest "$debian/wheels" "$wheel"
+cat >"$debian/try.sh" <<'END'
+set -eu
+if command -v cc gcc clang; then exit 1; fi
+python3 -m venv /venv
+/venv/bin/pip install -qq --no-index --find-links /wheels fasttail
+mkdir /empty
+cd /empty
+/venv/bin/python --version
+/venv/bin/fasttail engines
+/venv/bin/python -c 'import fasttail; print("from", fasttail.__path__[0])'
+/venv/bin/fasttail demo
 ls runs/demo
+du -sm /venv
+END
+say "installing and trying it there, Python $version"
+mount -t proc proc "$debian/proc"
+trap 'umount "$debian/proc"; [ "${1:-}" = --keep ] || rm -rf --one-file-system "$work"' EXIT
+# Tiny batches: more threads of torch's only wait for each other, on a busy machine for long.
+chroot "$debian" env -i PATH=/usr/bin:/bin HOME=/root LANG=C.UTF-8 OMP_NUM_THREADS=1 sh /try.sh
 say "all is well"

@@ -126,13 +126,14 @@ def convert(
 
 @commands.command(epilog="Example: fasttail verify shards/inat2018")
 def verify(
-    shards: Path = typer.Argument(..., help="The directory of the shards."),
+    shards: str = typer.Argument(..., help="The directory or URL of the shards."),
     as_json: bool = typer.Option(False, "--json", help="One JSON object, for scripts."),
 ) -> None:
     """Read every sample again: its crc32, its place, the tables. Exit code 1 if there is damage."""
     from fasttail.shards import command
+    from fasttail.stores import folder_or_url
 
-    command.run_verify(shards, as_json=as_json)
+    command.run_verify(folder_or_url(shards), as_json=as_json)
 
 
 @commands.command(
@@ -204,11 +205,12 @@ def cache(
     "fasttail inspect shards/mine --html mine.html"
 )
 def inspect(
-    shards: Path = typer.Argument(..., help="The directory of the shards."),
+    shards: str = typer.Argument(..., help="The directory or URL of the shards."),
     as_json: bool = typer.Option(False, "--json", help="One JSON object, for scripts."),
     html: Path | None = typer.Option(None, help="Write a page with figures and pictures too."),
 ) -> None:
     """Say what is in shards: classes, sizes, copies, what raw images cover, an epoch's time."""
     from fasttail.report import inspect
+    from fasttail.stores import folder_or_url
 
-    inspect.show(shards, as_json=as_json, html=html)
+    inspect.show(folder_or_url(shards), as_json=as_json, html=html)

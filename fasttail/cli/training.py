@@ -23,7 +23,9 @@ def train(
     dataset: str | None = typer.Option(
         None, help="Data set to train on, in shards/. [default: the only one there]"
     ),
-    shards: Path | None = typer.Option(None, help="Directory of the data set's shards, instead."),
+    shards: str | None = typer.Option(
+        None, help="Directory or URL (s3://...) of the data set's shards, instead."
+    ),
     config: str | None = typer.Option(
         None, help="Recipe: a YAML file or a name in configs/. [default: the data set's]"
     ),
@@ -105,12 +107,13 @@ def train(
     What is not given is the recipe's."""
     from fasttail import stages
     from fasttail.stages.options import FLAGS
+    from fasttail.stores import folder_or_url
 
     stages.train(
         stages.TrainOptions(
             stage=stage,
             dataset=dataset,
-            shards=shards,
+            shards=shards and folder_or_url(shards),
             config=config,
             run=run,
             init=init,
@@ -195,7 +198,7 @@ def study(
     dataset: str | None = typer.Option(
         None, help="The data set whose shards to train on. [default: the only one in shards/]"
     ),
-    shards: Path | None = typer.Option(None, help="The directory of the shards, instead."),
+    shards: str | None = typer.Option(None, help="The directory or URL of the shards, instead."),
     config: str | None = typer.Option(
         None, help="A recipe: a YAML file or one of configs/ by name. [default: the data set's]"
     ),
@@ -209,6 +212,7 @@ def study(
 ) -> None:
     """Compare samplers and heads: every head on every sampler's representation, one matrix and its
     picture. The same command again goes on where it was stopped."""
+    from fasttail.stores import folder_or_url
     from fasttail.study.asked import StudyOptions
     from fasttail.study.run import study
 
@@ -219,7 +223,7 @@ def study(
             backbones=backbones,
             methods=methods,
             dataset=dataset,
-            shards=shards,
+            shards=shards and folder_or_url(shards),
             config=config,
             init=init,
             epochs=epochs,

@@ -1,7 +1,16 @@
 """numba, with compiled code kept where it can't go stale.
 
-numba's own cache looks at the file that holds a function, not at the functions it calls, wants a
-writable place beside the source, and keeps an index that two processes can write over each other.
+numba's own `cache=True` looks at the file that holds a function, not at the functions it calls. A
+cache folder named by a digest of all sources mends that, and still is not enough (numba 0.68,
+tried):
+
+- Its index numbers the compiled signatures. Two processes that compile two signatures of a function
+  at once, which ranks and test workers do, give both the same number, and from then on every
+  process runs the wrong machine code: int64 [1, 2] summed to 1.5e-323 instead of 3.
+- A file cut short by a full disk or a crash raises EOFError until somebody removes it.
+- The folder is a setting of the whole process: a user's own cached functions would move into it.
+- Where nothing can be written the decorator raises, and a folder that others can write to is read.
+
 Here one file holds one compiled kernel, and its name says everything it depends on: the content of
 all source files beside the kernel's and beside this one, the versions of numba, llvmlite, numpy and
 Python, the CPU with its features, and the signature. A name that exists is right; whatever changes,

@@ -104,7 +104,7 @@ def collect(run_dir: Path) -> RunView:
         if opened.digest != run.shards_digest:
             raise UserError(
                 f"{run.shards_dir} holds other shards than those the run was begun with: no "
-                "calibration, tau curve or pictures"
+                "calibration or pictures"
             )
         view.counts_C = np.asarray(opened.split("train").counts_C)
         _add_heads(view, opened)
@@ -161,6 +161,8 @@ def _add_heads(view: RunView, opened: Shards) -> None:
         view.missing.append(
             f"no heads of stage 2 yet: fasttail train --stage cls --run {view.run.dir}"
         )
+    with _noting(view):
+        view.tau = heads.tau_curve(view.run, made)
     banks = heads.Banks(view.run, opened)
     if reported(opened.split_names) is None:
         raise UserError(f"{opened.dir} has neither val nor test: nothing is measured")
@@ -169,13 +171,11 @@ def _add_heads(view: RunView, opened: Shards) -> None:
     given = heads.answers_of(made, banks, view.split)
     if not given:
         raise UserError(
-            f"no features of this model in {view.run.features_dir}: no calibration, tau curve or "
+            f"no features of this model in {view.run.features_dir}: no calibration or "
             f"pictures; fasttail eval --run {view.run.dir} makes them"
         )
     split = opened.split(view.split)
     view.reliability = heads.reliabilities(given, np.asarray(split.labels_N))
-    measured = [name for name in opened.split_names if name != "train"]
-    view.tau = heads.tau_curve(view.run, made, banks, measured)
     first = made[0].name
     if first in given and first in view.accuracy:
         view.worst = worst.worst(

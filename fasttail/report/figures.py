@@ -16,6 +16,7 @@ from fasttail.report.svg import Tips
 FEW_CLASSES = 40  # up to so many, each is a mark of its own; of more, neighbours are averaged
 MOST_MARKS = 25
 GROUP_COLOURS = {"many": svg.MANY, "medium": svg.MEDIUM, "few": svg.FEW}
+TAU_COLOURS = {**GROUP_COLOURS, "all_macro": svg.TAU}
 HEAD_STYLES = {  # colour, marker
     "joint": (svg.JOINT, "o"),
     "linear": (svg.JOINT, "o"),
@@ -106,32 +107,38 @@ def weight_norms(figure: Figure, view: RunView) -> Tips:
 
 
 def tau_curve(figure: Figure, view: RunView) -> Tips:
-    """Accuracy over tau, and the value that was taken."""
+    """Many-, medium-, few-shot and all classes over tau, and the value that was taken."""
     axes = figure.subplots()
     curve = view.tau
     assert curve is not None, "Plot.possible"
-    tips: dict[str, list[str]] = {}
-    for k, (split, accuracy_T) in enumerate(curve.accuracy_T.items()):
-        chosen = split == curve.chosen_on
+    found, tips = curve.sweep, {}
+    reported = view.split if view.split in found.accuracy_T else next(iter(found.accuracy_T))
+    lines = [(reported, group) for group in TAU_COLOURS]
+    if curve.chosen_on in found.accuracy_T and curve.chosen_on != reported:
+        lines.append((curve.chosen_on, "all_macro"))
+    for k, (split, group) in enumerate(lines):
+        accuracy_T, name = found.accuracy_T[split][group], group.removesuffix("_macro")
+        if np.isnan(accuracy_T).all():
+            continue
         axes.plot(
-            curve.grid_T,
+            found.grid_T,
             accuracy_T,
-            color=svg.TAU,
-            marker="D",
+            color=TAU_COLOURS[group],
+            marker="D" if group == "all_macro" else "o",
             gid=f"tau-{k}",
-            linestyle="-" if chosen else "--",
-            label=f"{split} (chosen on)" if chosen else split,
+            linestyle="-" if split == reported else "--",
+            label=name if split == reported else f"{name}, on {split}",
         )
         tips[f"tau-{k}"] = [
-            f"tau {t:.4g}: {accuracy:.1f} % on {split}"
-            for t, accuracy in zip(curve.grid_T, accuracy_T, strict=True)
+            f"tau {t:.4g}: {name} {accuracy:.1f} % on {split}"
+            for t, accuracy in zip(found.grid_T, accuracy_T, strict=True)
         ]
-    axes.axvline(curve.chosen, color=svg.INK, linewidth=1, linestyle=":")
-    how = "chosen" if curve.chosen_on else "fixed"
-    left = curve.chosen > curve.grid_T.mean()
+    axes.axvline(found.chosen, color=svg.INK, linewidth=1, linestyle=":")
+    how = f"chosen on {curve.chosen_on}" if curve.chosen_on else "fixed"
+    left = found.chosen > found.grid_T.mean()
     axes.annotate(
-        f"tau {curve.chosen:.3g}, {how}",
-        (curve.chosen, 1),
+        f"tau {found.chosen:.3g}, {how}",
+        (found.chosen, 1),
         xycoords=("data", "axes fraction"),
         xytext=(-4 if left else 4, -3),
         textcoords="offset points",
@@ -140,7 +147,7 @@ def tau_curve(figure: Figure, view: RunView) -> Tips:
     )
     axes.margins(y=0.2)
     axes.set_xlabel("tau")
-    axes.set_ylabel("mean class accuracy, %")
+    axes.set_ylabel(f"accuracy on {reported}, %")
     legend(axes)
     return tips
 

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from fasttail import classify, records
-from fasttail.classify import features, tau
+from fasttail.classify import features, sweep
 from fasttail.classify.features import Features
 from fasttail.classify.head import Head
 from fasttail.classify.scoring import WITHOUT_PROBABILITIES, Answers, answers
+from fasttail.classify.sweep import Sweep
 from fasttail.compute import pick
 from fasttail.config import ComputeConfig
 from fasttail.errors import UserError
@@ -36,13 +37,10 @@ class Reliability:
 
 @dataclass(frozen=True)
 class TauCurve:
-    """Mean class accuracy in percent over tau's grid, by split. `note` is the tau head's."""
+    """Accuracies over tau, and the split that tau was chosen on."""
 
-    grid_T: np.ndarray
-    accuracy_T: dict[str, np.ndarray]
-    chosen: float
+    sweep: Sweep
     chosen_on: str | None
-    note: str
 
 
 def load(run: Run) -> list[Head]:
@@ -106,29 +104,10 @@ def reliabilities(given: dict[str, Answers], labels_N: np.ndarray) -> dict[str, 
     }
 
 
-@torch.inference_mode()
-def tau_curve(
-    run: Run, heads: Sequence[Head], banks: Banks, split_names: Sequence[str]
-) -> TauCurve | None:
-    """Accuracy over tau's grid on the splits whose features are there; None without a tau head."""
-    joint = heads[0]
+def tau_curve(run: Run, heads: Sequence[Head]) -> TauCurve | None:
+    """What stage 2 has written of its tau; None without a tau head, or of one without scores."""
     made = next((head for head in heads if head.method == "tau"), None)
-    if made is None:
+    found = sweep.read(sweep.path(run, made.protocol)) if made is not None else None
+    if made is None or found is None:
         return None
-    grid_T = tau.tau_grid(run.config.classify.tau)
-    curves = {
-        name: 100 * tau.accuracy_over_grid(joint.weight_CD, made.bias_C, bank, grid_T)
-        for name in split_names
-        if (bank := banks.get(name, joint))
-    }
-    if not curves:
-        return None
-    return TauCurve(grid_T, curves, _tau_of(joint, made), made.chosen_on, made.note)
-
-
-def _tau_of(joint: Head, made: Head) -> float:
-    """w_j / |w_j|^tau has the norm |w_j|^(1 - tau): the weights say which tau they were made by."""
-    before_C, after_C = joint.weight_CD.norm(dim=1), made.weight_CD.norm(dim=1)
-    clear_C = (before_C > 0) & ((before_C.log()).abs() > 1e-3)
-    shrunk_C = after_C[clear_C].log() / before_C[clear_C].log()
-    return round(float(1 - shrunk_C.median()), 3)
+    return TauCurve(found, made.chosen_on)

@@ -131,7 +131,7 @@ def inspect(opened: Shards) -> Inspection:
 
 
 def show(
-    folder: Path, *, as_json: bool, html: Path | None = None, seconds: float = measure.SECONDS
+    folder: Path | str, *, as_json: bool, html: Path | None = None, seconds: float = measure.SECONDS
 ) -> None:
     """Prints an inspection as text, or as one JSON object, and writes it as a page to `html`.
     `seconds` is how long the engine is measured."""

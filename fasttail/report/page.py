@@ -75,8 +75,8 @@ SECTIONS: dict[str, tuple[Plot, ...]] = {
         ),
         Plot(
             "Choosing tau",
-            "Weights divided by their norm to the power tau. Of the curves only the one it was "
-            "chosen on decided anything.",
+            "Weights divided by their norm to the power tau: classes of many images lose what "
+            "those of few gain. Only the split that tau was chosen on decided anything.",
             figures.tau_curve,
             lambda view: view.tau is not None,
         ),

@@ -134,7 +134,7 @@ def run_cache(folder: Path, budget: str | None, *, drop: bool, as_json: bool = F
         _say_json(shards)
 
 
-def run_verify(folder: Path, *, as_json: bool = False) -> None:
+def run_verify(folder: Path | str, *, as_json: bool = False) -> None:
     """`fasttail verify`: prints what is wrong and exits with 1, or says that all is well."""
     console = remarks()
     with _bar(console) as progress:

@@ -1,20 +1,24 @@
 """Reading shards: `open(dir)` -> `Shards`, `.split("train")` -> `Split`.
 
 Everything big is memory-mapped, so opening costs nothing and processes on one machine share it.
+Shards in an object store are opened as a folder of the cache: each of their files comes when it is
+first used (`fasttail.stores`), and then lies there like any other.
 A column is checked when it is first used: what it holds decides what is trained on which label.
 """
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
+from fasttail import stores
 from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError, unknown
-from fasttail.shards.cache import Cache, open_cache
+from fasttail.shards import fetched
+from fasttail.shards.cache import Cache, folder_of, open_cache
 from fasttail.shards.columns import COLUMNS, SEEK, digest, mapped
-from fasttail.shards.format import Meta, SplitMeta, read_meta
+from fasttail.shards.format import MAX_META_BYTES, META_FILE, Meta, SplitMeta, read_meta
 
 # Of a larger column the digest is left to `fasttail verify`. Who draws from it checks each draw:
 # plan/epoch.py that the sample is of its class, engines/ that its bytes lie in its part.
@@ -59,7 +63,13 @@ class Shards:
 
 
 def open(folder: Path | str) -> Shards:
-    """The shards in a folder. Raises `UserError` if there are none, or of another version."""
+    """The shards in a folder, or below the URL of a store. Raises `UserError` if there are none, or
+    of another version."""
+    if stores.is_url(folder):
+        try:
+            folder = stores.mirrored(str(folder), META_FILE, MAX_META_BYTES)
+        except FileNotFoundError:
+            raise UserError(f"{folder} holds no shards (no {META_FILE})") from None
     folder = Path(folder)
     return Shards(folder, read_meta(folder))
 
@@ -78,6 +88,7 @@ class Split:
         self.meta = meta
         self.class_names = class_names
         self.digest = digest  # the whole data set's
+        self._mirror = stores.mirrored_by(folder)
         self.part_paths = tuple(folder / part.file for part in meta.parts)
         self._columns: dict[str, np.ndarray] = {}
         self._parts: dict[int, np.ndarray] = {}
@@ -154,6 +165,8 @@ class Split:
 
         Raises `UserError` if they are of other shards.
         """
+        if self._mirror is not None:
+            self._mirror.bring_folder(folder_of(self.dir, self.name).name)
         return open_cache(self.dir, self.name, len(self), self.digest)
 
     @cached_property
@@ -180,6 +193,9 @@ class Split:
         """One column, of the type and length that it should have, whatever its values are."""
         n = {"indptr": self.num_classes + 1, "names": None, "seek": None}
         n |= dict.fromkeys(("name_starts", "seek_starts"), len(self) + 1)
+        if self._mirror is not None:
+            check = partial(fetched.wrong_column, digest=self.meta.columns.get(name))
+            self._mirror.bring(str(self._file(name).relative_to(self.dir)), check)
         try:
             return mapped(self._file(name), {**COLUMNS, **SEEK}[name], n.get(name, len(self)))
         except (OSError, ValueError) as error:
@@ -198,7 +214,7 @@ class Split:
         Raises `UserError` if the file is missing or has another size than it had.
         """
         if part not in self._parts:
-            path, known = self.part_paths[part], self.part_size(part)
+            path, known = self.fetched_part(part), self.part_size(part)
             try:
                 content = np.memmap(path, np.uint8, mode="r")
             except (OSError, ValueError) as error:
@@ -210,6 +226,14 @@ class Split:
                 )
             self._parts[part] = content.view(np.ndarray)
         return self._parts[part]
+
+    def fetched_part(self, part: int) -> Path:
+        """A part's file, fetched where the shards are in a store. Raises `UserError` if it can't
+        be."""
+        if self._mirror is not None:
+            check = partial(fetched.wrong_part, split=self, part=part)
+            self._mirror.bring(self.meta.parts[part].file, check)
+        return self.part_paths[part]
 
     def bytes(self, i: int) -> np.ndarray:
         """Sample i's bytes, uint8, a view: a JPEG file (mode 0), or pixels [H * W * 3] (mode 1)."""

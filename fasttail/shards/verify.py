@@ -36,7 +36,7 @@ class Found:
     problems: list[str] = field(default_factory=list)
 
 
-def verify(folder: Path, progress: Progress | None = None) -> Found:
+def verify(folder: Path | str, progress: Progress | None = None) -> Found:
     """Reads all of the shards in `folder`. Raises `UserError` if there are none to read."""
     shards = open_shards(folder)
     found = Found()
@@ -123,8 +123,8 @@ def _verify_samples(
             found.problems.append(f"{meta.file}: dataset.json's digest is not that of its table")
         path = split.part_paths[number]
         try:
-            part = np.memmap(path, np.uint8, mode="r")
-        except (OSError, ValueError) as error:
+            part = np.memmap(split.fetched_part(number), np.uint8, mode="r")
+        except (OSError, ValueError, UserError) as error:
             found.problems.append(
                 f"{meta.file}: {error}: samples {_ids(ids)}{_sources(split, ids)}"
             )

@@ -25,9 +25,9 @@ from fasttail.train.schedule import check_rates
 from fasttail.world import World
 
 
-def shards_dir(dataset: str | None, given: Path | None) -> Path:
-    """The shards a command means: `--shards`, the data set's under the shards directory, or the
-    only ones there. `UserError` naming what there is."""
+def shards_dir(dataset: str | None, given: Path | str | None) -> Path | str:
+    """The shards a command means: `--shards`, which may be a URL, the data set's under the shards
+    directory, or the only ones there. `UserError` naming what there is."""
     if given is not None:
         return given
     root = shards_root()

@@ -55,7 +55,7 @@ class TrainOptions:
 
     stage: str
     dataset: str | None = None
-    shards: Path | None = None
+    shards: Path | str | None = None
     config: str | TrainConfig | None = None
     run: Path | None = None
     init: str | None = None

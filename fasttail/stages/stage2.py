@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fasttail import classify, rundir
-from fasttail.classify import Stage
+from fasttail.classify import Stage, sweep
 from fasttail.console import Reporter
 from fasttail.errors import stoppable
 from fasttail.rundir import Run
@@ -45,6 +45,8 @@ def train_cls(options: TrainOptions, world: World, reporter: Reporter) -> Run:
                 scored = classify.score_everywhere([head], stage)
                 if world.is_main:
                     run.add_rows(scored)
+                if head.method == "tau":
+                    sweep.write(head, stage)
                 rows += scored
                 left = [method for method in left if method != head.method]
         show(rows, run, world, reporter)

@@ -33,7 +33,7 @@ class StudyOptions:
     backbones: str | None = None
     methods: str = "all"
     dataset: str | None = None
-    shards: Path | None = None
+    shards: Path | str | None = None
     config: str | None = None
     init: str | None = None
     epochs: int | None = None

@@ -99,15 +99,29 @@ def test_figures_say_the_numbers_of_per_class_csv(run_dir: Path) -> None:
 
 def test_the_tau_of_the_curve_is_the_one_that_was_chosen(run_dir: Path) -> None:
     view = collect(run_dir)
-    row = next(row for row in view.rows if row["method"] == "tau" and row["split"] == "val")
+    rows = {row["split"]: row for row in view.rows if row["method"] == "tau"}
     assert view.tau is not None
-    assert re.match(rf"tau {view.tau.chosen:g}\b", row["note"])
+    found = view.tau.sweep
+    assert re.match(rf"tau {found.chosen:g}\b", rows["val"]["note"])
     assert view.tau.chosen_on == "val"
-    k = int(np.flatnonzero(np.isclose(view.tau.grid_T, view.tau.chosen))[0])
-    assert view.tau.accuracy_T["val"][k] == pytest.approx(row["all_macro"])
-    assert view.tau.accuracy_T["val"].max() == pytest.approx(row["all_macro"])
-    test = next(row for row in view.rows if row["method"] == "tau" and row["split"] == "test")
-    assert view.tau.accuracy_T["test"][k] == pytest.approx(test["all_macro"])
+    k = int(np.flatnonzero(found.grid_T == found.chosen)[0])
+    for split, row in rows.items():
+        for name in ("many", "medium", "few", "all_macro", "all_micro"):
+            expected = np.nan if row[name] is None else row[name]
+            got = found.accuracy_T[split][name][k]
+            assert got == pytest.approx(expected, abs=1e-4, nan_ok=True)
+    assert found.accuracy_T["val"]["all_macro"].argmax() == k
+    text = (run_dir / "tau_sweep.csv").read_text()
+    assert text.startswith("split,tau,many,medium,few,all_macro,all_micro,chosen")
+    assert f"tau {found.chosen:.4g}: few " in Page(run_dir / report.PAGE).text
+
+
+def test_a_damaged_tau_sweep_is_said_and_the_rest_of_the_page_is_there(copy: Path) -> None:
+    (copy / "tau_sweep.csv").write_text("split,tau\nval,x\n")
+    view = collect(copy)
+    assert view.tau is None
+    assert view.reliability
+    assert [line for line in view.missing if "tau_sweep.csv: damaged" in line]
 
 
 def test_norms_are_those_of_the_weights(run_dir: Path) -> None:
@@ -137,10 +151,10 @@ def test_reliability_is_that_of_scikit_learn() -> None:
     ("gone", "says", "figures"),
     [
         (["heads", "stage2.json"], "fasttail train --stage cls --run", 7),
-        (["features"], "fasttail eval --run", FIGURES - 2),
+        (["features"], "fasttail eval --run", FIGURES - 1),
         (["per_class.csv"], "writes per_class.csv", FIGURES - 1),
         (["log.jsonl"], "log.jsonl has no line", FIGURES - 3),
-        (["metrics.json", "per_class.csv"], "nothing is measured yet", FIGURES - 3),
+        (["metrics.json", "per_class.csv"], "nothing is measured yet", FIGURES - 2),
         (
             ["model.safetensors", "metrics.json", "per_class.csv", "stage2.json"],
             "stage 1 has not ended",

@@ -16,18 +16,13 @@ from fasttail.kernels.build import HOW_TO_BUILD
 pytest.importorskip("setuptools")
 ROOT = Path(__file__).parents[2]
 COMPILER = '#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\n: >"$2"\n'
-BUILD = "from setuptools import build_meta; print(build_meta.build_wheel('dist'))"
+MAKE = "from setuptools import build_meta; print(build_meta.build_{}('dist'))"
 
 
-def build(folder: Path, compiler: str) -> tuple[Path, str]:
-    """The wheel, and what the build says at its end."""
-    for name in ("fasttail", "configs"):
-        ignored = shutil.ignore_patterns("*.so", "__pycache__")
-        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, folder / name)
+def make(what: str, folder: Path, compiler: str) -> tuple[Path, str]:
+    """A wheel or sdist of a folder, and what the build says."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", BUILD],
+        [sys.executable, "-W", "ignore", "-c", MAKE.format(what)],
         cwd=folder,
         env={**os.environ, "CC": compiler},
         capture_output=True,
@@ -35,6 +30,18 @@ def build(folder: Path, compiler: str) -> tuple[Path, str]:
         check=True,
     )
     return folder / "dist" / done.stdout.splitlines()[-1], done.stderr
+
+
+def build(folder: Path, compiler: str) -> tuple[Path, str]:
+    """The wheel out of the sdist, and what its build says at its end."""
+    for name in ("fasttail", "configs"):
+        ignored = shutil.ignore_patterns("*.so", "__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder / name)
+    sdist, _ = make("sdist", folder, compiler)
+    shutil.unpack_archive(sdist, folder / "unpacked", filter="data")
+    return make("wheel", folder / "unpacked" / sdist.name.removesuffix(".tar.gz"), compiler)
 
 
 def test_one_wheel_with_the_kernel_serves_every_python(tmp_path: Path) -> None:
