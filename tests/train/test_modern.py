@@ -135,3 +135,13 @@ def test_each_of_them_makes_another_model(blob_shards: Path, tmp_path: Path, set
         for name, settings in (("with", ()), ("without", (setting,)))
     ]
     assert not same(both[0].model_path, both[1].model_path)
+
+
+def test_stage_2_has_the_same_optimizers(blob_shards: Path, tmp_path: Path) -> None:
+    run = train(blob_shards, tmp_path / "run", "optim.epochs=1")
+    heads = []
+    for name in ("sgd", "adamw"):
+        settings = (f"classify.crt.optimizer={name}", "classify.crt.epochs=2")
+        given = TrainOptions(stage="cls", run=run.dir, method="crt", settings=settings)
+        heads.append(load_file(stages.train(given, Reporter(quiet=True)).head_path("crt")))
+    assert not torch.equal(heads[0]["weight"], heads[1]["weight"])
