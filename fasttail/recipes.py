@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from fasttail import added
 from fasttail.config import DEFAULTS, TrainConfig
 from fasttail.errors import UserError, unknown
 
@@ -226,7 +227,7 @@ def reference(config: TrainConfig = DEFAULTS) -> list[dict[str, Any]]:
             "choices": list(get_args(field.annotation))
             if get_origin(field.annotation) is Literal
             else None,
-            "description": field.description,
+            "description": added.told(field.description or "", key),
         }
         for key, field in keys().items()
     ]

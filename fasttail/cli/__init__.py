@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from fasttail import __version__
+from fasttail import __version__, added
 from fasttail.cli import data, training, use
 from fasttail.errors import UserError, printable
 from fasttail.world import World
@@ -19,7 +19,14 @@ SAID_BY_MAIN_S = 10.0
 
 
 class Commands(TyperGroup):
-    """Typer ends on Ctrl-C without a word; here it says how to go on, where that is known."""
+    """Typer ends on Ctrl-C without a word; here it says how to go on, where that is known. Help
+    has the names that extensions have added."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        for option in command.params if command else ():
+            option.help = added.told(getattr(option, "help", None) or "", option.name or "") or None  # type: ignore[attr-defined]
+        return command
 
     def invoke(self, ctx: Any) -> Any:
         try:

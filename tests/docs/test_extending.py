@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from safetensors.torch import load_file
 
-from fasttail import engines, shards, stages
+from fasttail import cli, engines, shards, stages
 from fasttail.classify import METHODS
 from fasttail.classify.head import Head
 from fasttail.engines import ENGINES
 from fasttail.engines.survey import survey
 from fasttail.plan import TrainEpoch, View
 from fasttail.plan.samplers import SAMPLERS
+from fasttail.recipes import reference
+from fasttail.train.losses import LOSSES
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 BLOCKS = re.findall(
@@ -84,6 +87,26 @@ def test_the_survey_tries_the_engine_and_says_what_it_is(monkeypatch: pytest.Mon
     (own,) = [one for one in survey(torch.device("cpu")) if one.engine == "cached"]
     assert (own.works, own.installed) == (False, True)
     assert own.note == "NameError: name 'split' is not defined"
+
+
+@pytest.mark.usefixtures("extended")
+def test_help_and_the_list_of_keys_have_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train_options() -> dict[str, str]:
+        command = typer.main.get_command(cli.app).get_command(None, "train")  # type: ignore[attr-defined]
+        return {option.name: option.help for option in command.params}
+
+    help_of, keys = train_options(), {row["key"]: row["description"] for row in reference()}
+    for option, key, name in (
+        ("sampler", "sampler", "inverse"),
+        ("engine", "data.engine", "cached"),
+        ("method", None, "rescaled"),
+    ):
+        assert help_of[option].endswith(f"; added: {name}")
+        assert key is None or keys[key].endswith(f"; added: {name}")
+    assert keys["classify.sampler"].endswith("; added: inverse")
+    monkeypatch.setitem(LOSSES, "mine", lambda logits_BC, labels_B, classes: logits_BC)
+    assert train_options()["loss"].endswith("; added: mine")
+    assert "added" not in help_of["epochs"]
 
 
 @pytest.mark.usefixtures("extended")
