@@ -8,6 +8,7 @@
 A file may be compressed (`.txt.gz`). Paths are relative to --source and can't leave it.
 """
 
+import codecs
 import gzip
 import re
 import zlib
@@ -39,6 +40,7 @@ class Listed:
     file: Path
     paths: Names
     labels_N: np.ndarray
+    notes: tuple[str, ...] = ()
 
 
 def index(source: Path | None, cfg: ConvertConfig, *, name: str) -> Index:
@@ -97,7 +99,8 @@ def from_lists(
         splits,
         stats.mean if stats else None,
         stats.std if stats else None,
-        val_fraction=val_fraction,
+        tuple(note for listed in lists.values() for note in listed.notes),
+        val_fraction,
     )
 
 
@@ -156,7 +159,15 @@ def read_list(path: Path, encoding: str | None = None) -> Listed:
     names = Names.of(listed())
     if not labels:
         raise UserError(f"{path} lists no image")
-    return Listed(path, names, np.asarray(labels, np.int64))
+    return Listed(path, names, np.asarray(labels, np.int64), about_mark(path))
+
+
+def about_mark(path: Path) -> tuple[str, ...]:
+    """What to say of a file that begins with a byte-order mark, as Windows writes it."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as file:
+        marked = file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+    return (f"{path}: its byte-order mark is left out of the first line",) * marked
 
 
 def _lines(path: Path, encoding: str | None) -> Iterator[str]:

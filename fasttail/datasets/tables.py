@@ -19,6 +19,7 @@ from fasttail.datasets import paths
 from fasttail.datasets.base import FileImages, Images, Index, SplitIndex
 from fasttail.datasets.folder import VAL_FRACTION
 from fasttail.datasets.labels import classes
+from fasttail.datasets.lists import about_mark
 from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError
 
@@ -38,6 +39,7 @@ class Table:
     groups: list[str] | None = None
     lines: Sequence[int] | None = None
     class_names: Sequence[str] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -83,7 +85,8 @@ def index(source: Path | None, cfg: ConvertConfig, *, name: str) -> Index:
         splits,
         None,
         None,
-        val_fraction=VAL_FRACTION,
+        tuple(note for table in tables.values() for note in table.notes),
+        VAL_FRACTION,
     )
 
 
@@ -153,7 +156,8 @@ def _read_csv(path: Path, cfg: ConvertConfig) -> Table:
             names = Names.of(listed())
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
-    return Table(path, names, labels, None if group_at is None else groups, lines)
+    in_groups = None if group_at is None else groups
+    return Table(path, names, labels, in_groups, lines, notes=about_mark(path))
 
 
 def column(path: Path, header: list[str], name: str) -> int:

@@ -134,13 +134,18 @@ def test_a_list_whose_folders_cannot_be_printed_is_refused_or_read_in_its_encodi
 
 
 @pytest.mark.parametrize("form", ["csv", "list"])
-def test_a_byte_order_mark_is_no_part_of_the_first_path(tmp_path: Path, form: str) -> None:
+def test_a_byte_order_mark_is_no_part_of_the_first_path_and_is_told(
+    tmp_path: Path, form: str
+) -> None:
     smallsets.write_images(tmp_path, ["1.jpg"])
     text = "path,label\n1.jpg,ant\n" if form == "csv" else "1.jpg 0\n"
     name = "train.csv" if form == "csv" else "train.txt"
     (tmp_path / name).write_text(text, encoding="utf-8-sig")
-    images = datasets.index(form, tmp_path, ConvertConfig(val_fraction=0)).splits["train"].images
-    assert images.name(0) == "1.jpg"
+    index = datasets.index(form, tmp_path, ConvertConfig(val_fraction=0))
+    assert index.splits["train"].images.name(0) == "1.jpg"
+    assert index.notes == (f"{tmp_path / name}: its byte-order mark is left out of the first line",)
+    (tmp_path / name).write_text(text)
+    assert datasets.index(form, tmp_path, ConvertConfig(val_fraction=0)).notes == ()
 
 
 def test_an_encoding_that_there_is_not_is_named() -> None:
