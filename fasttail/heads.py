@@ -20,7 +20,7 @@ from fasttail.classify import METHODS, Head
 from fasttail.classify.balanced import fit_on_bank
 from fasttail.classify.crt import linear
 from fasttail.classify.features import Features
-from fasttail.classify.fit import fit_at_length, for_so_many
+from fasttail.classify.fit import fit_at_length, for_so_many, length
 from fasttail.classify.methods import NEED_IMAGES
 from fasttail.classify.task import Fitted, Job, Task
 from fasttail.config import DEFAULTS, ClassifyConfig, ShotsConfig
@@ -136,12 +136,16 @@ def fit_heads(
     counts_C = _counts(counts, train.split.counts_C)
     banks = {"train": train}
     if val is not None:
+        if not isinstance(val, tuple | list) or len(val) != 2:
+            raise UserError("val: give a pair (features, labels)")
         val_labels_N = class_numbers(val[1], num_classes)
         banks["val"] = _bank("val", val[0], val_labels_N, num_classes, train.device)
         if banks["val"].dim != train.dim:
             raise UserError(
                 f"val: features have {banks['val'].dim} numbers, those of train {train.dim}"
             )
+    for bank in banks.values():
+        length(bank)  # refuses what is not finite
     joint = None if classifier is None else _joint(classifier, num_classes, train)
     config = config or for_so_many(DEFAULTS.classify, len(labels_N))
     whole = DEFAULTS.model_copy(update={"classify": config, "seed": seed})
@@ -217,7 +221,7 @@ def _bank(
     device: torch.device | str | None,
 ) -> Features:
     features_ND = _tensor(features)
-    if features_ND.ndim != 2 or not features_ND.is_floating_point():
+    if features_ND.ndim != 2 or not features_ND.shape[1] or not features_ND.is_floating_point():
         raise UserError(
             f"{name}: features are {features_ND.dtype} {list(features_ND.shape)}: give one row of "
             "floating-point numbers a sample, [N, D]"
@@ -233,8 +237,12 @@ def _bank(
 
 
 def _joint(classifier: Any, num_classes: int, train: Features) -> Head:
-    given = (classifier.weight, classifier.bias) if hasattr(classifier, "weight") else classifier
-    weight_CD, bias_C = (_tensor(values).detach().float().to(train.device) for values in given)
+    if hasattr(classifier, "weight"):  # a Linear may be without a bias
+        bias = classifier.bias
+        classifier = classifier.weight, torch.zeros(num_classes) if bias is None else bias
+    if not isinstance(classifier, tuple | list) or len(classifier) != 2:
+        raise UserError("classifier: give a torch.nn.Linear, or a pair (weight, bias)")
+    weight_CD, bias_C = (_tensor(values).detach().float().to(train.device) for values in classifier)
     if weight_CD.shape != (num_classes, train.dim) or bias_C.shape != (num_classes,):
         raise UserError(
             f"classifier of weight {list(weight_CD.shape)} and bias {list(bias_C.shape)}: the "
@@ -247,10 +255,11 @@ def _counts(given: Any, drawn_C: np.ndarray) -> np.ndarray:
     if given is None:
         return drawn_C
     counts_C = np.asarray(given)
-    if counts_C.shape != drawn_C.shape or not (counts_C > 0).all():
+    whole = counts_C.shape == drawn_C.shape and counts_C.dtype.kind in "iu"
+    if not whole or not (counts_C > 0).all():
         raise UserError(
-            f"counts of shape {list(counts_C.shape)}: give the training images of each of the "
-            f"{len(drawn_C)} classes, all above 0"
+            f"counts are {counts_C.dtype} {list(counts_C.shape)}: give the training images of each "
+            f"of the {len(drawn_C)} classes, all above 0"
         )
     return counts_C.astype(np.int64)
 
@@ -262,7 +271,12 @@ def _tensor(values: Array) -> Tensor:
     with warnings.catch_warnings():
         # Of a read-only map torch warns that it could be written to: nobody does.
         warnings.simplefilter("ignore", UserWarning)
-        return torch.from_numpy(np.asarray(values))
+        try:
+            return torch.from_numpy(np.asarray(values))
+        except (TypeError, ValueError) as error:  # of texts and objects; a view that runs backwards
+            raise UserError(
+                f"{str(error).split('.')[0]}: give np.ascontiguousarray(..., np.float32)"
+            ) from None
 
 
 def _answer(asked: Array, parts: Sequence[Tensor]) -> Any:

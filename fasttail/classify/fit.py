@@ -105,7 +105,9 @@ def length(bank: Features) -> float:
         length_B = torch.linalg.vector_norm(rows_BD, dim=1, dtype=torch.float64)
         if not length_B.isfinite().all():
             row = number * BLOCK + int((~length_B.isfinite()).nonzero()[0])
-            raise UserError(f"features of row {row} are not finite: leave the sample out")
+            raise UserError(
+                f"{bank.split.name}: features of row {row} are not finite: leave the sample out"
+            )
         total += float(length_B.square().sum())
     return (total / len(bank)) ** 0.5 or 1.0
 

@@ -48,12 +48,18 @@ class Cursor:
         return {"epoch": epoch, "step": step, "settings": dict(self._settings())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where `state_dict` was taken. `UserError` if the batches are others now."""
-        settings = self._settings()
-        for name, value in state["settings"].items():
-            if settings.get(name) != value:
+        """Goes on where `state_dict` was taken. `UserError` if the batches are others now, or if it
+        is no state."""
+        try:
+            epoch, step, saved = int(state["epoch"]), int(state["step"]), dict(state["settings"])
+        except (KeyError, TypeError, ValueError):
+            raise UserError(
+                "this is no state of a loader or sampler: give what its state_dict() returned"
+            ) from None
+        for name, value in self._settings().items():
+            if saved.get(name) != value:
                 raise UserError(
-                    f"the state is of {name} {value!r}, but this is of {settings.get(name)!r}: "
+                    f"the state is of {name} {saved.get(name)!r}, but this is of {value!r}: "
                     "load it with the data and settings that it was saved with"
                 )
-        self.seek(state["epoch"], state["step"])
+        self.seek(epoch, step)

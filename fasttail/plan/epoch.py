@@ -186,8 +186,7 @@ class EvalEpoch:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if batch_size < 1:
-            raise UserError(f"batch size {batch_size}: must be 1 or more")
+        _check_whole(batch_size)
         _check_rank(rank, world_size)
         self._size, self._batch_size = len(split.labels_N), batch_size
         self._rank, self._world_size = rank, world_size
@@ -235,9 +234,18 @@ def _check_rank(rank: int, world_size: int) -> None:
         raise UserError(f"rank {rank} of {world_size} ranks: must be 0 to {world_size - 1}")
 
 
+def _check_whole(batch_size: int) -> None:
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise UserError(
+            f"batch size {batch_size!r}: give the images of a batch, over all ranks, as a whole "
+            "number from 1 on"
+        )
+
+
 def _check_batch(batch_size: int, size: int, rank: int, world_size: int) -> None:
+    _check_whole(batch_size)
     _check_rank(rank, world_size)
-    if batch_size < 1 or batch_size % world_size:
+    if batch_size % world_size:
         low = max(1, batch_size // world_size) * world_size
         raise UserError(
             f"batch size {batch_size} can't be shared by {world_size} ranks: it counts the images "

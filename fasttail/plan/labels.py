@@ -103,7 +103,10 @@ class order:
 def class_numbers(labels: Any, num_classes: int | None = None) -> np.ndarray:
     """Labels from NumPy, torch or a list as int64 [N]. `UserError` if they are no class numbers; or
     if they leave a class out, unless the number of classes is given."""
-    labels_N = np.asarray(labels.cpu() if hasattr(labels, "cpu") else labels)
+    try:
+        labels_N = np.asarray(labels.cpu() if hasattr(labels, "cpu") else labels)
+    except ValueError as error:  # lists of several lengths
+        raise UserError(f"labels: {error}: give one class number a sample, shape [N]") from None
     if labels_N.ndim != 1 or len(labels_N) == 0:
         raise UserError(
             f"labels of shape {list(labels_N.shape)}: give one class number a sample, shape [N]; "

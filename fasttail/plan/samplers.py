@@ -104,7 +104,10 @@ def parse(name: str, epochs: int) -> Sampler:
 
 
 def schedule(name: str, counts_C: np.ndarray, epochs: int) -> Callable[[int], np.ndarray]:
-    """Epoch -> class probabilities over a run of `epochs`, as `TrainEpoch` takes them."""
+    """Epoch -> class probabilities over a run of `epochs`, as `TrainEpoch` takes them. `UserError`
+    for an unknown sampler, and for epochs that are no number of epochs."""
+    if not isinstance(epochs, int | np.integer) or epochs < 1:
+        raise UserError(f"epochs {epochs!r}: give the length of the training, a whole number")
     return partial(_in_epoch, parse(name, epochs), counts_C, epochs)
 
 

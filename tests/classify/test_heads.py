@@ -97,6 +97,8 @@ def test_what_starts_from_a_classifier_starts_from_the_given_one():
     np.testing.assert_allclose(factor_CD, np.repeat(factor_CD[:, :1], 12, 1), rtol=1e-4)
     assert np.ptp(factor_CD[:, 0]) > 0.1
     np.testing.assert_allclose(found["joint"].linear[0], weight_CD, rtol=1e-6)
+    classifier = nn.Linear(12, 5, bias=False)
+    assert not fit_heads(*TRAIN, ["joint"], classifier=classifier)["joint"].linear[1].any()
     as_arrays = fit_heads(*TRAIN, ["tau"], classifier=(weight_CD, bias_C))
     np.testing.assert_allclose(as_arrays["tau"].linear[0], found["tau"].linear[0], rtol=1e-5)
 
@@ -157,10 +159,21 @@ def with_hole() -> np.ndarray:
         ({"features": (TRAIN[0] * 9).astype(int)}, r"train: features are torch.int64"),
         ({"features": with_hole()}, "row 7 are not finite"),
         ({"val": (VAL[0], VAL[1] + 1)}, "is none of the 5 classes"),
+        ({"val": VAL[0]}, r"val: give a pair \(features, labels\)"),
+        ({"val": with_hole(), "labels": TRAIN[1]}, "val: give a pair"),
+        ({"val": (with_hole(), TRAIN[1])}, "val: features of row 7 are not finite"),
+        ({"features": with_hole(), "methods": ["ncm"]}, "train: features of row 7 are not finite"),
+        ({"features": TRAIN[0][:, :0]}, r"train: features are torch.float32 \[744, 0\]"),
+        ({"features": TRAIN[0].astype(object)}, r"object_: give np.ascontiguousarray"),
+        ({"features": TRAIN[0][::-1]}, r"negative: give np.ascontiguousarray"),
+        ({"labels": np.eye(5)[TRAIN[1]]}, r"labels of shape \[744, 5\].*labels.argmax\(1\)"),
+        ({"labels": TRAIN[1].astype(float)}, "labels are float64, not whole numbers"),
         ({"val": (VAL[0][:, :9], VAL[1])}, "val: features have 9 numbers, those of train 12"),
-        ({"counts": [5, 4, 3, 2]}, r"counts of shape \[4\]: .* each of the 5 classes"),
+        ({"counts": [5, 4, 3, 2]}, r"counts are int64 \[4\]: .* each of the 5 classes"),
+        ({"counts": [5.5, 4, 3, 2, 1]}, r"counts are float64 \[5\]"),
         ({"counts": [5, 4, 3, 2, 0]}, "all above 0"),
         ({"classifier": nn.Linear(12, 4)}, r"classifier of weight \[4, 12\]"),
+        ({"classifier": np.zeros((5, 12))}, r"classifier: give .* a pair \(weight, bias\)"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_together_is_told_in_one_line(changes, said):

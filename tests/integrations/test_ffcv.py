@@ -40,9 +40,15 @@ found = {
     "rank 1 of 2": [[[y.ravel().tolist(), sums(x)] for x, y in ranked] for _ in range(2)],
     "subset": [[y.ravel().tolist() for (y,) in subset] for _ in range(2)],
 }
-for order in (Order("class", field="lable"), Order("clas")):
+labels = np.arange(78) % 3
+for order, batch_size in [
+    (Order("class", field="lable"), 8), (Order("clas"), 8),
+    (Order("class", labels=labels - 1), 8), (Order("class", labels=labels * 2), 8),
+    (Order("class", labels=labels / 2), 8), (Order("class", labels=np.eye(3)[labels]), 8),
+    (Order("class", rank=0, world_size=2), 64),
+]:
     try:
-        loader(order, batch_size=8, pipelines=label)
+        loader(order, batch_size=batch_size, pipelines=label)
     except UserError as error:
         found.setdefault("errors", []).append(str(error))
 print(json.dumps(found))
@@ -80,6 +86,11 @@ def test_with_indices_the_plan_is_of_those_samples(found, blob_shards: Path):
 
 
 def test_a_users_mistake_is_told_when_the_loader_is_made(found):
-    field, sampler = found["errors"]
+    field, sampler, negative, gaps, dtype, shape, batch = found["errors"]
     assert "no field 'lable' among image, label" in field
     assert "did you mean 'class'" in sampler
+    assert "label -1 of sample 0 is negative" in negative
+    assert "no sample is of class 1, 3" in gaps
+    assert "labels are float64, not whole numbers" in dtype
+    assert "labels of shape [78, 3]" in shape
+    assert "batch size 128 is more than the split's 78 images" in batch
