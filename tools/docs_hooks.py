@@ -16,7 +16,8 @@ from fasttail.console import setting_text
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """The page with its reference where the mark is; other pages as they are."""
+    """The page with its reference where the mark is, without links to files that are no pages."""
+    markdown = re.sub(r"\[([^]]*)\]\(\.\./[^)]*\)", r"\1", markdown)
     if page.file.src_uri not in PAGES:
         return markdown
     mark, made = PAGES[page.file.src_uri]

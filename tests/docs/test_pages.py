@@ -46,6 +46,17 @@ def test_commands_on_the_pages_parse(name: str) -> None:
         COMMANDS[command].make_context(command, arguments)
 
 
+def test_links_to_files_beside_the_pages_lead_to_one() -> None:
+    links = [
+        link
+        for page in DOCS.glob("*.md")
+        for link in re.findall(r"\]\((\.\./[^)#]*)", page.read_text())
+    ]
+    examples = {path.name for path in (DOCS.parent / "examples").glob("*.py")}
+    assert {Path(link).name for link in links} >= examples
+    assert all((DOCS / link).exists() for link in links)
+
+
 def test_pages_have_commands_to_check() -> None:
     assert sum(len(commands(path.read_text(encoding="utf-8"))) for path in DOCS.glob("*.md")) > 25
 
