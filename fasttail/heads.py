@@ -275,7 +275,7 @@ def _tensor(values: Array) -> Tensor:
             return torch.from_numpy(np.asarray(values))
         except (TypeError, ValueError) as error:  # of texts and objects; a view that runs backwards
             raise UserError(
-                f"{str(error).split('.')[0]}: give np.ascontiguousarray(..., np.float32)"
+                f"{str(error).split('. ')[0]}: give np.ascontiguousarray(..., np.float32)"
             ) from None
 
 

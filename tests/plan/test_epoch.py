@@ -168,7 +168,7 @@ def test_one_class_of_one_image_is_a_data_set(make_split):
     [
         ({"batch_size": 50, "world_size": 4}, "take a multiple of 4, 48 or 52"),
         ({"batch_size": 2, "world_size": 4}, "take a multiple of 4, 4 or 8"),
-        ({"batch_size": 0}, "take a multiple of 1, 1 or 2"),
+        ({"batch_size": 0}, "give the images of a batch"),
         ({"batch_size": 10**6}, r"more than the split's \d+ images: take"),
         ({"rank": 2, "world_size": 2}, "must be 0 to 1"),
         ({"draws": "iids"}, "did you mean 'iid'"),

@@ -1,6 +1,8 @@
 """The quick check of a JPEG against a full decode by libjpeg that takes no warning."""
 
+import io
 import random
+from contextlib import nullcontext
 
 import numpy as np
 import photos
@@ -8,6 +10,8 @@ import pytest
 from PIL import Image
 
 from fasttail import kernels
+from fasttail.shards.image import Rule, pixels_of, prepare
+from fasttail.shards.jpeg import BadImage
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="the decoding kernel is not built")
 
@@ -79,3 +83,28 @@ def test_what_the_check_lets_pass_decodes_and_what_decodes_passes() -> None:
 def test_bytes_after_the_end_do_no_harm() -> None:
     for content in small_jpegs():
         assert kernels.jpeg_check(content + b"\0\xff\xd8 anything") is None
+
+
+def test_what_goes_in_as_it_is_pillow_decodes_to_the_same_pixels() -> None:
+    """As the engine `reference` opens files. Headers are damaged more than their share."""
+    rule = Rule(
+        check="decode", seek_spacing=0, exif="ignore", progressive="keep", max_side=None,
+        jpeg_quality=95, raw_below_px=0, max_pixels=10**6,
+    )  # fmt: skip
+    good, rng = small_jpegs(), random.Random(1)
+    unchanged = 0
+    for _ in range(1500):
+        content = rng.choice(good)
+        scan = content.index(b"\xff\xda")
+        content = damage(content[:scan], rng) + content[scan:]
+        try:
+            made = prepare(content, rule, decode=True, big=lambda pixels: nullcontext())
+        except BadImage:
+            continue
+        if made.kind != "as is":
+            continue
+        with Image.open(io.BytesIO(made.data), formats=["JPEG"]) as image:
+            expected = np.array(image.convert("RGB"))
+        assert (pixels_of(made.mode, made.height, made.width, made.data) == expected).all()
+        unchanged += made.data == content
+    assert unchanged > 200

@@ -71,6 +71,17 @@ def test_best_and_every_kth_epoch_are_kept_and_the_last_one_is_the_model(blob_sh
     assert same(folder / "best.safetensors", short / f"epoch-{best['epoch'] + 1:04d}.safetensors")
 
 
+def test_of_short_epochs_the_last_ones_accuracy_is_said(
+    blob_shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(Reporter, "say", lambda _, text: said.append(text))
+    monkeypatch.setattr(rep, "SAY_EVERY_S", 1e9)
+    stages.train(options(blob_shards, "run"), Reporter(quiet=True))
+    (line,) = [text for text in said if text.startswith("epoch ") and "val" in text]
+    assert line.startswith("epoch 4/4: val accuracy ")
+
+
 def test_under_the_official_protocol_the_best_epoch_on_val_is_the_model(
     blob_shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

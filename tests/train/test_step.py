@@ -168,6 +168,16 @@ def test_measuring_the_network_leaves_it_as_it_was() -> None:
     assert not torch.equal(model.state_dict()["backbone.norm.running_mean"], torch.zeros(3))
 
 
+def test_the_network_is_measured_on_as_many_images_as_it_takes_at_once() -> None:
+    taken: list[int] = []
+    model = recognizer()
+    model.register_forward_pre_hook(lambda _, images: taken.append(len(images[0])))
+    plan = SimpleNamespace(max_batch=12, out_hw=(16, 16))
+    step = make(model, OPTIM.model_copy(update={"accumulate": 3}))
+    step.images_per_s(plan, CROSS_ENTROPY)  # type: ignore[arg-type]
+    assert set(taken) == {4}
+
+
 @pytest.mark.parametrize(
     ("accumulate", "compile", "message"),
     [
