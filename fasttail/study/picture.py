@@ -1,7 +1,7 @@
 """The matrix as a picture in the manner of the paper's Figure 2: heads along x, a colour for each
-sampler, a panel each for many-, medium-, few-shot and all classes."""
+sampler (or backbone, of one sampler), a panel each for many-, medium-, few-shot and all classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -42,16 +42,23 @@ def save(study: Study, cells: Sequence[Cell]) -> None:
 
 
 def draw(study: Study, cells: Sequence[Cell]) -> Figure:
-    """A row of panels for each backbone; error bars are the standard deviation over seeds."""
-    rows, columns = len(study.backbones), len(PANELS)
+    """A row of panels for each backbone with a colour for each sampler; of one sampler, one row
+    with a colour for each backbone. Error bars are the standard deviation over seeds."""
+    of_backbones = len(study.samplers) == 1 < len(study.backbones)
+    colours = study.backbones if of_backbones else study.samplers
+    row_names = study.samplers if of_backbones else study.backbones
+    rows, columns = len(row_names), len(PANELS)
     width = max(5, 1 + len(study.methods)) * HEAD_INCHES + 0.7
     figure = Figure(figsize=(width * columns, PANEL_INCHES * rows + 0.9), layout="constrained")
     axes_RP = figure.subplots(rows, columns, squeeze=False, sharex=True)
-    for axes_P, backbone in zip(axes_RP, study.backbones, strict=True):
-        of_backbone = [cell for cell in cells if cell.backbone == backbone]
+    for axes_P, name in zip(axes_RP, row_names, strict=True):
+        shown = [cell for cell in cells if name in (cell.backbone, cell.sampler)]
+        marks = {
+            (cell.backbone if of_backbones else cell.sampler, cell.method): cell for cell in shown
+        }
         for axes, panel in zip(axes_P, PANELS, strict=True):
-            _panel(axes, study, of_backbone, panel)
-        axes_P[0].set_ylabel(f"{backbone}\naccuracy on {cells[0].split}, %")
+            _panel(axes, ("joint", *study.methods), colours, marks, panel)
+        axes_P[0].set_ylabel(f"{name}\naccuracy on {cells[0].split}, %")
     shots = study.config.shots
     meant = {"many": f"> {shots.many_above} images", "few": f"< {shots.few_below} images"}
     for axes, panel in zip(axes_RP[0], PANELS, strict=True):
@@ -60,9 +67,9 @@ def draw(study: Study, cells: Sequence[Cell]) -> Figure:
     figure.legend(
         handles,
         labels,
-        title="representation learned by the sampler",
+        title="backbone" if of_backbones else "representation learned by the sampler",
         loc="outside lower center",
-        ncols=len(study.samplers),
+        ncols=len(colours),
         frameon=False,
     )
     figure.suptitle(
@@ -72,25 +79,30 @@ def draw(study: Study, cells: Sequence[Cell]) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, study: Study, cells: Sequence[Cell], panel: str) -> None:
-    methods = ("joint", *study.methods)
-    step = SPREAD / max(len(study.samplers) - 1, 1)
-    for s, sampler in enumerate(study.samplers):
-        of_sampler = {cell.method: cell for cell in cells if cell.sampler == sampler}
-        there = [m for m, method in enumerate(methods) if method in of_sampler]
-        shown = [of_sampler[methods[m]] for m in there]
+def _panel(
+    axes: Axes,
+    methods: Sequence[str],
+    colours: Sequence[str],
+    marks: Mapping[tuple[str, str], Cell],
+    panel: str,
+) -> None:
+    """The marks of (a colour's name, method)."""
+    step = SPREAD / max(len(colours) - 1, 1)
+    for s, name in enumerate(colours):
+        there = [m for m, method in enumerate(methods) if (name, method) in marks]
+        shown = [marks[name, methods[m]] for m in there]
         axes.errorbar(
-            [m + (s - (len(study.samplers) - 1) / 2) * step for m in there],
+            [m + (s - (len(colours) - 1) / 2) * step for m in there],
             [finite(cell.mean[panel]) for cell in shown],
             yerr=[finite(cell.sd[panel] or 0.0) for cell in shown],
             color=COLOURS[s % len(COLOURS)],
             marker=MARKERS[s % len(MARKERS)],
             markersize=6,
-            linestyle=":",  # heads have no order: the line only keeps a sampler's marks together
+            linestyle=":",  # heads have no order: the line only keeps a colour's marks together
             linewidth=1,
             alpha=0.9,
             capsize=2,
-            label=sampler,
+            label=name,
         )
     names = [NAMES.get(method, method) for method in methods]
     turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if len(methods) > 5 else {}
@@ -101,6 +113,6 @@ def _panel(axes: Axes, study: Study, cells: Sequence[Cell], panel: str) -> None:
     axes.grid(axis="y", alpha=0.3)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    if all(cell.mean[panel] is None for cell in cells):
+    if all(cell.mean[panel] is None for cell in marks.values()):
         axes.set_yticks([])
         axes.text(0.5, 0.5, "no such class", ha="center", transform=axes.transAxes)

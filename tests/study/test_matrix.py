@@ -97,6 +97,28 @@ def test_the_picture_shows_every_mean_in_its_panel(finished: Path, blob_shards: 
             assert np.round(np.asarray(line.get_xdata(), float)).tolist() == [0, 1, 2, 3]
 
 
+def test_backbones_of_one_sampler_are_marks_in_the_same_panels(
+    finished: Path, blob_shards: Path
+) -> None:
+    cells = [cell for cell in cells_of(finished, "test") if cell.sampler == "class"]
+    others = [
+        replace(cell, backbone="resnet32", mean=dict.fromkeys(cell.mean, 1.0)) for cell in cells
+    ]
+    asked_for = plan(asked(blob_shards, finished))
+    of_both = replace(asked_for, samplers=("class",), backbones=("resnet20", "resnet32"))
+    figure = draw(of_both, [*cells, *others])
+    assert len(figure.axes) == len(PANELS)
+    for axes, panel in zip(figure.axes, PANELS, strict=True):
+        first, second = (container.lines[0] for container in axes.containers)
+        np.testing.assert_allclose(
+            np.asarray(first.get_ydata(), float), [cell.mean[panel] for cell in cells]
+        )
+        np.testing.assert_allclose(np.asarray(second.get_ydata(), float), 1)
+    legend = figure.legends[0]
+    assert legend.get_title().get_text() == "backbone"
+    assert [text.get_text() for text in legend.get_texts()] == ["resnet20", "resnet32"]
+
+
 def test_a_group_without_classes_is_a_dash_and_an_empty_panel(
     finished: Path, blob_shards: Path
 ) -> None:
