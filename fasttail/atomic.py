@@ -13,6 +13,7 @@ from fasttail.errors import UserError
 
 _SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # how a file system says so
 
 
 def fsync_folder(folder: Path) -> None:
@@ -64,7 +65,7 @@ def held(path: Path, busy: UserError) -> Iterator[None]:
             raise busy from None
         except OSError as error:
             # Some network file systems have no locks: whoever uses one looks out for himself.
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            if error.errno not in NO_LOCKS:
                 raise
         yield
 

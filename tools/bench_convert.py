@@ -266,7 +266,8 @@ def table_step(work: Path, jobs: int) -> list[float]:
         "name_starts": np.arange(n + 1) * len(text),
     }
     start = time.monotonic()
-    table.write(work / "index", columns, CLASSES)
+    lengths = {name: len(column) for name, column in columns.items()}
+    table.write(work / "index", [columns], lengths, CLASSES)
     seconds = time.monotonic() - start
     return [seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]
 

@@ -11,11 +11,12 @@ commands = typer.Typer()
     epilog="Examples: fasttail convert --dataset digits;  "
     "fasttail convert --dataset inat2018 --source /data/inat --max-side 512;  "
     "fasttail convert --dataset folder --source photos --raw-budget 10%;  "
-    "python -m fasttail.torchrun --nproc-per-node 8 convert --dataset imagenet-lt"
+    "python -m fasttail.torchrun --nproc-per-node 8 convert --dataset imagenet-lt;  "
+    "fasttail convert --plan --dataset imagenet-lt, then --task 0, --task 1, ... and --merge"
 )
 def convert(
-    dataset: str = typer.Option(
-        ...,
+    dataset: str | None = typer.Option(
+        None,
         help="digits, folder, cifar10-lt, cifar100-lt, imagenet-lt, places-lt, inat2018, list, "
         "csv, parquet or webdataset.",
     ),
@@ -88,12 +89,26 @@ def convert(
         None, help="Bytes of images from which on a split gets another file. [default: 32GiB]"
     ),
     jobs: int | None = typer.Option(None, help="Worker processes. [default: the usable cores]"),
+    on: str = typer.Option(
+        "local", help="Who makes the parts: local, ray, or ray://HOST:PORT for a cluster."
+    ),
+    plan: bool = typer.Option(
+        False, "--plan", help="Only list the source and write down what goes into which part."
+    ),
+    task: str | None = typer.Option(
+        None,
+        help="Only make part I of the plan in --out; I/N makes every N-th from I on. By any "
+        "scheduler, in any order.",
+    ),
+    merge: bool = typer.Option(
+        False, "--merge", help="Only write the table in --out, of the parts that tasks have made."
+    ),
     as_json: bool = typer.Option(False, "--json", help="One JSON object at the end, for scripts."),
 ) -> None:
     """Convert a data set to shards: a few big files and a table of where each image is."""
-    from fasttail.shards import command
+    from fasttail.shards import steps
 
-    command.run_convert(
+    steps.run(
         dataset,
         source,
         out,
@@ -120,6 +135,10 @@ def convert(
             "part_size": part_size,
             "jobs": jobs,
         },
+        on=on,
+        plan=plan,
+        task=task,
+        merge=merge,
         as_json=as_json,
     )
 

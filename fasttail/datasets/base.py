@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 from zlib import crc32
@@ -20,6 +20,7 @@ from zlib import crc32
 import numpy as np
 
 from fasttail.datasets.namelist import Names
+from fasttail.datasets.spool import forget, scratch
 from fasttail.errors import UserError
 
 # Files whose content is stored byte for byte if it is what the name says.
@@ -46,6 +47,10 @@ class Facts:
     bytes_N: np.ndarray
     plain_N: np.ndarray
     stamp_N: np.ndarray
+
+    def cut(self, start: int, stop: int) -> "Facts":
+        """Those of the images from `start` on, in arrays of their own."""
+        return self.take(np.arange(start, stop))
 
     def take(self, which_N: np.ndarray) -> "Facts":
         """Those of the images at these positions, in this order."""
@@ -83,6 +88,38 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True)
+class Expected:
+    """Images that have to be what they were when they were listed: `read` looks, and hands their
+    size and stamp to `refuse`."""
+
+    bytes_N: np.ndarray
+    stamp_N: np.ndarray
+
+    def take(self, which_N: np.ndarray) -> "Expected":
+        return Expected(self.bytes_N[which_N], self.stamp_N[which_N])
+
+    def refuse(self, what: object, i: int, size: int, stamp: int) -> None:
+        """Raises `UserError` if image i, which is in the file `what`, is another one now."""
+        if size != self.bytes_N[i] or stamp != self.stamp_N[i]:
+            was = f"{self.bytes_N[i]:,} bytes" if self.stamp_N[i] >= 0 else "not there"
+            now = f"{size:,}" if size != self.bytes_N[i] else "written to since"
+            raise UserError(
+                f"{what} has changed since the source was listed: it was {was}, and is {now}: "
+                "list the source again with fasttail convert --plan, or without --plan convert "
+                "again; what has not changed is not made again"
+            )
+
+
+def expecting(images: Images, facts: Facts) -> Images:
+    """The same images, which `read` refuses once they are no longer what `facts` say of them, if
+    images of their kind can tell: those with a field `expected`."""
+    if not hasattr(images, "expected"):
+        return images
+    expected = Expected(facts.bytes_N, facts.stamp_N)
+    return replace(images, expected=expected)  # type: ignore[type-var] - dataclasses have fields
+
+
+@dataclass(frozen=True)
 class FileImages:
     """Image files under a root; `paths` are relative to it.
 
@@ -94,6 +131,7 @@ class FileImages:
     root: Path
     paths: Sequence[str]
     inside: bool = False
+    expected: Expected | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -102,16 +140,19 @@ class FileImages:
         return self.paths[i]
 
     def read(self, i: int) -> bytes:
-        with self._open(i) as (fd, size):
-            return _read_all(fd, size)
+        with self._open(i) as (fd, found):
+            if self.expected is not None:
+                path = f"{self.root}/{self.paths[i]}"
+                self.expected.refuse(path, i, found.st_size, found.st_mtime_ns)
+            return _read_all(fd, found.st_size)
 
     def probe(self, i: int) -> bytes:
-        with self._open(i) as (fd, size):
-            return os.pread(fd, PROBE_BYTES, max(size - PROBE_BYTES, 0) // 2)
+        with self._open(i) as (fd, found):
+            return os.pread(fd, PROBE_BYTES, max(found.st_size - PROBE_BYTES, 0) // 2)
 
     @contextmanager
-    def _open(self, i: int) -> Iterator[tuple[int, int]]:
-        """(file descriptor, bytes) of image i."""
+    def _open(self, i: int) -> Iterator[tuple[int, os.stat_result]]:
+        """(file descriptor, what is known of the file) of image i."""
         path = f"{self.root}/{self.paths[i]}"
         # O_NONBLOCK: opening a named pipe would wait for a writer for ever.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -125,35 +166,39 @@ class FileImages:
                 real = Path(path).resolve()
                 if not real.is_relative_to(self.root.resolve()):
                     raise OSError(f"a symbolic link that leaves {self.root}")
-            yield fd, found.st_size
+            yield fd, found
         finally:
             os.close(fd)
 
     def pick(self, which_N: np.ndarray) -> "FileImages":
         if isinstance(self.paths, Names):
-            return FileImages(self.root, self.paths.pick(which_N), self.inside)
-        return FileImages(self.root, tuple(self.paths[int(i)] for i in which_N), self.inside)
+            paths: Sequence[str] = self.paths.pick(which_N)
+        else:
+            paths = tuple(self.paths[int(i)] for i in which_N)
+        expected = self.expected and self.expected.take(which_N)
+        return FileImages(self.root, paths, self.inside, expected)
 
     def facts(self) -> Facts:
         n = len(self)
-        bytes_N = np.zeros(n, np.int64)
-        stamp_N = np.full(n, -1, np.int64)
-        plain_N = np.zeros(n, bool)
+        bytes_N = scratch(n, np.int64)
+        stamp_N = scratch(n, np.int64, -1)
+        plain_N = scratch(n, np.bool_)
 
         def look(start: int) -> None:
-            for i in range(start, min(start + 4096, n)):
-                path = self.paths[i]
-                plain_N[i] = path.lower().endswith(JPEG_SUFFIXES)
+            for i, path in enumerate(self.paths[start : start + 4096], start):
                 try:
                     found = os.stat(f"{self.root}/{path}")  # noqa: PTH116 - ten times as fast
                 except OSError:
                     continue  # the conversion will say why
                 bytes_N[i], stamp_N[i] = found.st_size, found.st_mtime_ns
+                is_jpeg = path.lower().endswith(JPEG_SUFFIXES)
+                plain_N[i] = is_jpeg and found.st_size <= MAX_FILE_BYTES
+            forget(bytes_N, stamp_N, plain_N)
 
         # Threads are for network file systems, where each answer takes its time.
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(look, range(0, n, 4096)))
-        return Facts(bytes_N, plain_N & (stamp_N >= 0) & (bytes_N <= MAX_FILE_BYTES), stamp_N)
+        return Facts(bytes_N, plain_N, stamp_N)
 
 
 def _read_all(fd: int, size: int) -> bytes:

@@ -1,15 +1,19 @@
 """Many file names in little memory: one block of bytes and where each name begins.
 
-A Python string costs about 50 bytes more than its text; ten million paths are gigabytes as a list
-and a few hundred megabytes here. The same two arrays are what is stored beside the shards.
+A Python string costs about 50 bytes more than its text; ten million paths are gigabytes as a list.
+Here they are two arrays, and these lie in a file where they are large. The same two are what is
+stored beside the shards.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import overload
 
 import numpy as np
+
+from fasttail.datasets.spool import Spool, forget
 
 _BLOCK = 1 << 16  # names that are picked at a time: it takes eight times their text
 
@@ -26,15 +30,28 @@ class Names(Sequence[str]):
 
     @staticmethod
     def of(names: Iterable[str]) -> "Names":
-        text = bytearray()
-        ends = [0]
+        text, starts, end = Spool(np.uint8), Spool(np.int64, [0]), 0
         for name in names:
-            text += os.fsencode(name)
-            ends.append(len(text))
-        return Names(np.frombuffer(bytes(text), np.uint8), np.asarray(ends, np.int64))
+            encoded = os.fsencode(name)
+            text.extend(encoded)
+            end += len(encoded)
+            starts.append(end)
+        return Names(text.array(), starts.array())
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    def __iter__(self) -> Iterator[str]:
+        for a in range(0, len(self), _BLOCK):
+            starts = self.starts[a : a + _BLOCK + 1]
+            text = self.text[starts[0] : starts[-1]].tobytes()
+            for start, end in pairwise((starts - starts[0]).tolist()):
+                yield os.fsdecode(text[start:end])
+            self.forget()
+
+    def forget(self) -> None:
+        """What was read of them no longer counts as this process's memory."""
+        forget(self.text, self.starts)
 
     @overload
     def __getitem__(self, i: int) -> str: ...
@@ -52,7 +69,7 @@ class Names(Sequence[str]):
         """The names at these positions, in this order."""
         if len(which_N) and np.array_equal(which_N, np.arange(which_N[0], which_N[-1] + 1)):
             starts = self.starts[which_N[0] : which_N[-1] + 2]
-            return Names(self.text[starts[0] : starts[-1]], starts - starts[0])
+            return Names(np.array(self.text[starts[0] : starts[-1]]), starts - starts[0])
         lengths_N = (self.starts[1:] - self.starts[:-1])[which_N]
         starts = np.zeros(len(which_N) + 1, np.int64)
         np.cumsum(lengths_N, out=starts[1:])

@@ -17,7 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fasttail.datasets.base import JPEG_SUFFIXES, MAX_FILE_BYTES, PROBE_BYTES, Facts
+from fasttail.datasets.base import (
+    JPEG_SUFFIXES,
+    MAX_FILE_BYTES,
+    PROBE_BYTES,
+    Expected,
+    Facts,
+)
 from fasttail.datasets.namelist import Names
 from fasttail.errors import UserError
 
@@ -139,6 +145,7 @@ class TarImages:
     offsets_N: np.ndarray
     sizes_N: np.ndarray
     names: Names
+    expected: Expected | None = None
 
     def __len__(self) -> int:
         return len(self.sizes_N)
@@ -149,7 +156,11 @@ class TarImages:
     def read(self, i: int) -> bytes:
         if self.sizes_N[i] > MAX_FILE_BYTES:
             raise OSError(f"{self.sizes_N[i]} bytes: too large for an image")
-        with self.files[self.files_N[i]].open("rb", buffering=0) as file:
+        path = self.files[self.files_N[i]]
+        with path.open("rb", buffering=0) as file:
+            if self.expected is not None:
+                stamp = os.fstat(file.fileno()).st_mtime_ns ^ int(self.offsets_N[i])
+                self.expected.refuse(path, i, int(self.sizes_N[i]), stamp)
             data = os.pread(file.fileno(), int(self.sizes_N[i]), int(self.offsets_N[i]))
         if len(data) != self.sizes_N[i]:
             raise OSError("the tar is shorter than it was")
@@ -167,6 +178,7 @@ class TarImages:
             self.offsets_N[which_N],
             self.sizes_N[which_N],
             self.names.pick(np.asarray(which_N)),
+            self.expected and self.expected.take(which_N),
         )
 
     def facts(self) -> Facts:

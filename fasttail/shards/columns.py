@@ -2,13 +2,14 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy
 
 JPG, RAW = 0, 1
+BLOCK = 1 << 20  # values that are in memory at a time
 
 # The table's columns, one .npy file each: N samples, C classes.
 COLUMNS = {
@@ -56,20 +57,43 @@ def mapped(path: Path, dtype: np.dtype, length: int | None) -> np.memmap:
     return np.memmap(path, dtype, "r", start, shape)
 
 
-def stored(column: Sequence[np.ndarray], path: Path, dtype: np.dtype) -> str:
-    """Writes a column, given in pieces, so that it is on disk; returns its SHA-256."""
-    length = sum(map(len, column))
-    h = hashlib.sha256((length * dtype.itemsize).to_bytes(8, "little"))
-    with path.open("wb") as file:
+class ColumnFile:
+    """A column's file, written piece by piece: `length` values in all."""
+
+    def __init__(self, path: Path, dtype: np.dtype, length: int) -> None:
+        self._dtype = dtype
+        self._hash = hashlib.sha256((length * dtype.itemsize).to_bytes(8, "little"))
+        self._file = path.open("wb")
         about = {"descr": dtype.str, "fortran_order": False, "shape": (length,)}
-        npy.write_array_header_1_0(file, about)
-        for piece in column:
-            data = np.ascontiguousarray(piece, dtype).view(np.uint8).data
-            h.update(data)
-            file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return h.hexdigest()
+        npy.write_array_header_1_0(self._file, about)
+
+    def write(self, piece: np.ndarray) -> None:
+        data = np.ascontiguousarray(piece, self._dtype).view(np.uint8).data
+        self._hash.update(data)
+        self._file.write(data)
+
+    def close(self) -> str:
+        """The column is on disk afterwards. Returns its SHA-256."""
+        with self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        return self._hash.hexdigest()
+
+
+def stored(column: np.ndarray, path: Path, dtype: np.dtype) -> str:
+    """Writes a column so that it is on disk; returns its SHA-256."""
+    file = ColumnFile(path, dtype, len(column))
+    file.write(column)
+    return file.close()
+
+
+def blocks(path: Path, dtype: np.dtype) -> Iterator[np.ndarray]:
+    """A column's values, read from its file some at a time: mapped, they would fill the memory."""
+    with path.open("rb") as file:
+        npy.read_magic(file)
+        npy.read_array_header_1_0(file)
+        while len(block := np.fromfile(file, dtype, BLOCK)):
+            yield block
 
 
 def digest(*pieces: np.ndarray | str | bytes) -> str:

@@ -1,15 +1,15 @@
-"""What `convert`, `verify`, `index` and `cache` do around the work: places, progress, words."""
+"""What `verify`, `index` and `cache` do around the work, and what `convert` shares with them:
+places, progress, words."""
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import (
@@ -21,14 +21,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from fasttail import datasets
 from fasttail.config import ConvertConfig
 from fasttail.console import Reporter, complaints, remarks
-from fasttail.datasets.base import Index
 from fasttail.errors import UserError, printable, stoppable
 from fasttail.shards import tail
 from fasttail.shards.columns import JPG
-from fasttail.shards.convert import convert
 from fasttail.shards.image import BASELINE, IGNORED
 from fasttail.shards.reader import Shards
 from fasttail.shards.reader import open as open_shards
@@ -42,8 +39,6 @@ GO_ON = (
     "finished"
 )
 
-CLASSES_SHOWN = 6
-
 
 def data_root() -> Path:
     """Where data sets are looked for unless a command is told otherwise."""
@@ -55,40 +50,6 @@ def shards_root() -> Path:
     return Path(os.environ.get("FASTTAIL_SHARDS", "shards"))
 
 
-def run_convert(
-    name: str,
-    source: Path | None,
-    out: Path | None,
-    options: dict[str, Any],
-    *,
-    as_json: bool = False,
-) -> None:
-    """`fasttail convert`: `options` are those of `ConvertConfig` that were given."""
-    cfg = config_from(options)
-    datasets.check_name(name)
-    if source is None and (data_root() / name).exists():
-        source = data_root() / name
-    console = remarks()
-    with stopped_politely():
-        if World.from_env().is_main and console.is_terminal:
-            console.print(f"{name}: looking for images" + (f" in {source}" if source else ""))
-        index = datasets.index(name, source, cfg)
-        if len(index.class_names) == 1:
-            raise UserError(
-                f"{index.name}: all images are of one class, {index.class_names[0]!r}: is "
-                f"--source {source} a folder too high? the folders in it are the classes"
-            )
-        if World.from_env().is_main:
-            console.print(_found(index), markup=False)
-        out = out or shards_root() / index.name
-        with _bar(console) as progress:
-            shards = convert(index, out, cfg, progress)
-    if World.from_env().is_main:
-        _say(console, shards)
-        if as_json:
-            _say_json(shards)
-
-
 def run_index(
     tars: list[Path], out: Path | None, options: dict[str, Any], *, as_json: bool = False
 ) -> None:
@@ -96,11 +57,11 @@ def run_index(
     cfg = config_from(options)
     console = remarks()
     out = out or shards_root() / tars[0].resolve().parent.name
-    with stopped_politely(), _bar(console) as progress:
+    with stopped_politely(), bar(console) as progress:
         shards = index_tars(tars, out, cfg, progress)
-    _say(console, shards)
+    say_shards(console, shards)
     if as_json:
-        _say_json(shards)
+        say_json(shards)
 
 
 def run_seek(folders: list[Path], spacing: int | None, *, as_json: bool = False) -> None:
@@ -108,11 +69,11 @@ def run_seek(folders: list[Path], spacing: int | None, *, as_json: bool = False)
     cfg = config_from({"seek_spacing": spacing})
     console = remarks()
     for folder in folders:
-        with stopped_politely(), _bar(console) as progress:
+        with stopped_politely(), bar(console) as progress:
             shards = add_seek(folder, cfg.seek_spacing, progress)
         _say_beside(console, shards)
         if as_json:
-            _say_json(shards)
+            say_json(shards)
 
 
 def run_cache(folder: Path, budget: str | None, *, drop: bool, as_json: bool = False) -> None:
@@ -126,18 +87,18 @@ def run_cache(folder: Path, budget: str | None, *, drop: bool, as_json: bool = F
         return
     wanted = config_from({"raw_budget": budget}, {"raw_budget": "--budget"}).raw_budget
     assert wanted is not None
-    with stopped_politely(), _bar(console) as progress:
+    with stopped_politely(), bar(console) as progress:
         tail.keep(folder, wanted, progress)
     shards = open_shards(folder)
     _say_beside(console, shards)
     if as_json:
-        _say_json(shards)
+        say_json(shards)
 
 
 def run_verify(folder: Path | str, *, as_json: bool = False) -> None:
     """`fasttail verify`: prints what is wrong and exits with 1, or says that all is well."""
     console = remarks()
-    with _bar(console) as progress:
+    with bar(console) as progress:
         found = verify(folder, progress)
     if as_json:
         Reporter().json({"shards": str(folder), "whole": not found.problems, **asdict(found)})
@@ -185,7 +146,7 @@ def stopped_politely() -> Iterator[None]:
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[Callable[[str, int, int], None] | None]:
+def bar(console: Console) -> Iterator[Callable[[str, int, int], None] | None]:
     if not World.from_env().is_main:
         yield None
         return
@@ -207,30 +168,7 @@ def _bar(console: Console) -> Iterator[Callable[[str, int, int], None] | None]:
         yield show
 
 
-def _found(index: Index) -> str:
-    """What the source was taken for, said before hours are spent on it."""
-    names, counts_C = index.class_names, index.counts("train")
-    largest, smallest = int(np.argmax(counts_C)), int(np.argmin(counts_C))
-    images = ", ".join(
-        f"{len(split.labels_N):,} images in {name}" for name, split in index.splits.items()
-    )
-    lines = [
-        f"{index.name}: {len(names):,} classes ({_some(names)}), {images}",
-        f"  largest class: {names[largest]} ({counts_C[largest]:,} images in train); smallest: "
-        f"{names[smallest]} ({counts_C[smallest]:,})",
-    ]
-    for split in index.splits:
-        lacking = [names[c] for c in np.flatnonzero(index.counts(split) == 0)]
-        if lacking:
-            lines.append(f"  {split} has no image of {len(lacking):,} classes: {_some(lacking)}")
-    return "\n".join((*lines, *(f"  {note}" for note in index.notes if "WARNING" in note)))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:CLASSES_SHOWN]) + (", ..." if len(names) > CLASSES_SHOWN else "")
-
-
-def _say(console: Console, shards: Shards) -> None:
+def say_shards(console: Console, shards: Shards) -> None:
     def say(line: str) -> None:
         console.print(line, markup=False)
 
@@ -275,7 +213,7 @@ def _say_beside(console: Console, shards: Shards) -> None:
         console.print(f"  {line}", markup=False)
 
 
-def _say_json(shards: Shards) -> None:
+def say_json(shards: Shards) -> None:
     Reporter().json(
         {
             "shards": str(shards.dir),

@@ -92,7 +92,7 @@ def _placed(split: Split, file: Path, starts_N1: np.ndarray, spacing: int) -> Sp
     digests = {}
     for name, column in {"seek": np.memmap(file, np.uint64, "r"), "seek_starts": starts_N1}.items():
         with atomic.whole_path(paths[name]) as path:
-            digests[name] = stored([column], path, SEEK[name])
+            digests[name] = stored(column, path, SEEK[name])
     update = {"columns": {**meta.columns, **digests}, "seek": SeekMeta(spacing=spacing)}
     return meta.model_copy(update=update)
 

@@ -128,7 +128,7 @@ def _write(
         images=len(rows),
         bytes=end,
         columns={
-            name: stored([np.array(columns[name], dtype)], made / f"{name}.npy", dtype)
+            name: stored(np.array(columns[name], dtype), made / f"{name}.npy", dtype)
             for name, dtype in COLUMNS.items()
         },
     )

@@ -6,7 +6,8 @@ check that is asked for. What the engines can't read where it is (PNG, CMYK, ...
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +15,29 @@ import numpy as np
 from fasttail import atomic
 from fasttail.config import ConvertConfig
 from fasttail.datasets.base import Index, SplitIndex
-from fasttail.datasets.namelist import Names
 from fasttail.datasets.tars import TarImages
 from fasttail.datasets.webdataset import by_split, from_tars
 from fasttail.errors import UserError
-from fasttail.shards import finish, format, parts
+from fasttail.shards import format, parts, rows
 from fasttail.shards.columns import digest
-from fasttail.shards.convert import MEASURED_IMAGES, Progress, jobs_for, rule_from
+from fasttail.shards.convert import Progress
+from fasttail.shards.manifest import (
+    MEASURED_IMAGES,
+    Manifest,
+    ManifestPart,
+    jobs_for,
+    names_of,
+    rule_from,
+)
+from fasttail.shards.merge import merge
 from fasttail.shards.pool import Pool
 from fasttail.shards.reader import Shards
 from fasttail.shards.reader import open as open_shards
+from fasttail.shards.rows import Gathered
 from fasttail.shards.tar import Tar
-from fasttail.shards.workdir import PartRows, WorkDir
-from fasttail.shards.worker import ROW, Done, Task
+from fasttail.shards.task import join_seek
+from fasttail.shards.workdir import WorkDir
+from fasttail.shards.worker import Done, Task
 
 
 def index_tars(
@@ -50,10 +61,19 @@ def index_tars(
     work = WorkDir(out)
     with work.held():
         try:
-            results = _look(index, grouped, work, cfg, progress)
-            names = {split: _names(index, split) for split in results}
-            key = digest(json.dumps([str(path) for path in tars]))
-            finish.finish(index, work, cfg, results, names, key)
+            made = _look(index, work, cfg, progress)
+            about = Manifest(
+                origin="fasttail index",
+                name=index.name,
+                class_names=index.class_names,
+                mean=index.mean,
+                std=index.std,
+                notes=index.notes,
+                config=cfg.model_dump(mode="json"),
+                key=digest(json.dumps([str(path) for path in tars])),
+                parts=tuple(made),
+            )
+            merge(work, about)
         except OSError as error:
             raise atomic.explain(error, out) from error
     return open_shards(out)
@@ -61,33 +81,40 @@ def index_tars(
 
 def _look(
     index: Index,
-    tars: Mapping[str, list[Path]],
     work: WorkDir,
     cfg: ConvertConfig,
     progress: Progress | None,
-) -> dict[str, list[PartRows]]:
+) -> list[ManifestPart]:
+    """Reads every sample and keeps the tars' rows. Returns the tars as parts."""
     total = sum(len(split.labels_N) for split in index.splits.values())
     seen = 0
-    results = {}
+    made: list[ManifestPart] = []
     with Pool(jobs_for(cfg), rule_from(cfg), Tar(), cfg.image_timeout_s) as pool:
         for name, split in index.splits.items():
-            rows = PartRows(np.zeros(len(split.labels_N), ROW))
+            gathered = Gathered.of(len(split.labels_N))
 
-            def take(task: Task, done: Done, rows: PartRows = rows, name: str = name) -> None:
+            def take(
+                task: Task, done: Done, gathered: Gathered = gathered, name: str = name
+            ) -> None:
                 nonlocal seen
-                rows.take(task.number, done)
+                gathered.take(task.number, done)
                 seen += len(done.rows_K)
                 if progress is not None:
                     progress(name, seen, total)
 
             pool.run(_tasks(name, split, work), take)
             assert isinstance(split.images, TarImages)
-            rows.rows_K["at"] = split.images.offsets_N
-            results[name] = _by_tar(rows, split.images, work)
-            # In the order of the images, of whichever tar.
-            starts = range(0, len(rows.rows_K), parts.CHUNK_IMAGES)
-            results[name][0].seek = finish.join_seek(work, name, starts)
-    return results
+            gathered.rows_K["at"] = split.images.offsets_N
+            made += _by_tar(name, split, split.images, gathered, work)
+    return made
+
+
+def _chunks(images: TarImages) -> Iterator[tuple[int, int]]:
+    """(start, stop) of every chunk: each is of one tar."""
+    starts = np.searchsorted(images.files_N, np.arange(len(images.files) + 1)).tolist()
+    for start, stop in pairwise(starts):
+        for a in range(start, stop, parts.CHUNK_IMAGES):
+            yield a, min(stop, a + parts.CHUNK_IMAGES)
 
 
 def _tasks(name: str, split: SplitIndex, work: WorkDir) -> Iterator[Task]:
@@ -95,36 +122,45 @@ def _tasks(name: str, split: SplitIndex, work: WorkDir) -> Iterator[Task]:
     measured_N = np.zeros(n, bool)
     if name == "train":
         measured_N[:: max(1, -(-n // MEASURED_IMAGES))] = True
-    for a in range(0, n, parts.CHUNK_IMAGES):
-        ids = np.arange(a, min(n, a + parts.CHUNK_IMAGES))
+    assert isinstance(split.images, TarImages)
+    for a, b in _chunks(split.images):
+        ids = np.arange(a, b)
         yield Task(
             number=a,
             kind="look",
             images=split.images.pick(ids),
             labels_K=split.labels_N[ids],
             measured_K=measured_N[ids],
-            seek=str(work.seek(name, a)),
+            seek=str(_seek(work, name, a)),
         )
 
 
-def _by_tar(rows: PartRows, images: TarImages, work: WorkDir) -> list[PartRows]:
-    """One `PartRows` a tar, since a tar is a part."""
+def _seek(work: WorkDir, split: str, chunk_start: int) -> Path:
+    return work.temporary(f"{split}.seek-{chunk_start}")
+
+
+def _by_tar(
+    name: str, split: SplitIndex, images: TarImages, gathered: Gathered, work: WorkDir
+) -> list[ManifestPart]:
+    """Keeps the rows of each tar, since a tar is a part."""
+    names = names_of(images)
     found = []
     for number, path in enumerate(images.files):
         inside = np.flatnonzero(images.files_N == number)
         if not len(inside):
             continue
         a, b = int(inside[0]), int(inside[-1]) + 1
-        part = PartRows(rows.rows_K[a:b])
-        part.rejected = [(k - a, why) for k, why in sorted(rows.rejected) if a <= k < b]
-        part.damaged = [(k - a, why) for k, why in sorted(rows.damaged) if a <= k < b]
-        part.file = os.path.relpath(path, work.out.resolve())
-        part.file_bytes = path.stat().st_size
+        of_tar = Gathered(gathered.rows_K[a:b])
+        of_tar.rejected = [(k - a, why) for k, why in gathered.rejected if a <= k < b]
+        of_tar.damaged = [(k - a, why) for k, why in gathered.damaged if a <= k < b]
+        if not found:
+            of_tar.kinds, of_tar.sums = gathered.kinds, gathered.sums
+        part = ManifestPart(split=name, number=len(found), start=a, images=b - a, key=str(path))
+        starts = [start for start, _ in _chunks(images) if a <= start < b]
+        join_seek(work.seek(part.name), [_seek(work, name, start) for start in starts])
+        file, size = os.path.relpath(path, work.out.resolve()), path.stat().st_size
+        rows.save(
+            work.rows(part.name), part.key, of_tar, split.labels_N[a:b], names[a:b], file, size
+        )
         found.append(part)
-    found[0].kinds, found[0].sums = rows.kinds, rows.sums
     return found
-
-
-def _names(index: Index, split: str) -> Names:
-    images = index.splits[split].images
-    return Names.of(images.name(i) for i in range(len(images)))

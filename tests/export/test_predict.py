@@ -28,7 +28,8 @@ from fasttail.export.predict import predict
 from fasttail.loader import PlannedLoader
 from fasttail.plans import eval_epoch, eval_view
 from fasttail.rundir import Run
-from fasttail.shards.convert import convert, rule_from
+from fasttail.shards.convert import convert
+from fasttail.shards.manifest import rule_from
 from fasttail.train import rep
 from fasttail.train.checkpoint import load_weights
 from fasttail.world import World

@@ -18,8 +18,8 @@ import numpy as np
 
 from fasttail.config import ConvertConfig
 from fasttail.datasets.base import ArrayImages, Index, SplitIndex
-from fasttail.shards.command import run_convert
 from fasttail.shards.convert import convert
+from fasttail.shards.steps import run_convert
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 
 from fasttail import kernels
 from fasttail.config import ConvertConfig
-from fasttail.shards import Shards, command
+from fasttail.shards import Shards, steps
 from fasttail.shards.convert import convert
 from fasttail.shards.image import BASELINE
 from fasttail.shards.verify import verify
@@ -73,6 +73,6 @@ def test_damage_in_one_is_found_and_listed(tmp_path: Path, check: str) -> None:
 def test_convert_says_how_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos.index(tmp_path / "in", samples())
     options = {"val_fraction": 0.0, "jobs": 1}
-    command.run_convert("folder", tmp_path / "in", tmp_path / "out", options)
+    steps.run("folder", tmp_path / "in", tmp_path / "out", options)
     said = "".join(capsys.readouterr())
     assert "train: 1 progressive JPEGs stored as baseline, the same pixels" in said
