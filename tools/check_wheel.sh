@@ -76,6 +76,9 @@ mkdir /empty
 cd /empty
 /venv/bin/python --version
 /venv/bin/fasttail engines
+simd=$(/venv/bin/python -c 'from fasttail import kernels; print(kernels.simd())')
+echo "the decoding kernel computes with $simd"
+if [ "$simd" = c ] && grep -q avx2 /proc/cpuinfo; then exit 1; fi
 /venv/bin/python -c 'import fasttail; print("from", fasttail.__path__[0])'
 /venv/bin/fasttail demo
 ls runs/demo

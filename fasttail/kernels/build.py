@@ -19,6 +19,7 @@ SOURCES = (
     "axis.c",
     "baseline.c",
     "canvas.c",
+    "cpu.c",
     "crc32.c",
     "entropy.c",
     "header.c",
@@ -39,6 +40,7 @@ SOURCES = (
 )
 HEADERS = (
     "canvas.h",
+    "cpu.h",
     "fasttail.h",
     "idct_body.h",
     "jpeg.h",

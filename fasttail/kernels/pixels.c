@@ -1,4 +1,5 @@
 /* Which kind of processor this is. */
+#include "cpu.h"
 #include "pixels.h"
 
 #include <pthread.h>
@@ -15,10 +16,9 @@ static void choose(void)
     const ft_pixels *kinds[4];
     int count = 0;
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx2"))
+    if (ft_cpu.avx512 && ft_cpu.avx2)
         kinds[count++] = &ft_pixels_avx512;
-    if (__builtin_cpu_supports("avx2"))
+    if (ft_cpu.avx2)
         kinds[count++] = &ft_pixels_avx2;
 #elif defined(__aarch64__)
     kinds[count++] = &ft_pixels_neon;

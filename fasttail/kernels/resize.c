@@ -6,6 +6,7 @@
  * Between the passes nothing is rounded. Every output has its own order of summing: the result does
  * not depend on threads or batches.
  */
+#include "cpu.h"
 #include "fasttail.h"
 
 #include <math.h>
@@ -16,7 +17,7 @@
 #include <immintrin.h>
 /* The inner loops are compiled twice, and the processor decides (FT_WIDE). */
 #define FT_V3 __attribute__((target("avx2,fma")))
-#define FT_WIDE (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+#define FT_WIDE (ft_cpu.avx2 && ft_cpu.fma)
 #else
 #define FT_V3
 #define FT_WIDE 0

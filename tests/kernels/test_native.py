@@ -3,9 +3,11 @@
 import ctypes
 import mmap
 import os
+import re
 import subprocess
 import sys
 from io import BytesIO
+from pathlib import Path
 from zlib import crc32
 
 import numpy as np
@@ -21,6 +23,24 @@ pytestmark = pytest.mark.skipif(not kernels.available(), reason=kernels.why_miss
 KINDS = [kind for kind in every_kind(8, 8) if not kind.startswith("progressive")]
 SIZES = [(35, 50), (33, 17), (1, 1), (1, 40), (40, 1), (3, 2), (70, 150)]
 OUT = [(20, 33), (64, 40), (1, 1), (35, 50)]
+
+
+def test_the_processor_s_vectors_are_found() -> None:
+    """As the system lists them; in a wheel too, whose compiler is another."""
+    try:
+        flags = set(re.findall(r"\S+", Path("/proc/cpuinfo").read_text().partition("\n\n")[0]))
+    except OSError:
+        pytest.skip("no /proc here")
+    if {"avx512f", "avx512bw", "avx2"} <= flags:
+        expected = "avx512"
+    elif "avx2" in flags:
+        expected = "avx2"
+    else:
+        expected = "neon" if os.uname().machine == "aarch64" else "c"
+    env = {name: value for name, value in os.environ.items() if name != "FASTTAIL_SIMD"}
+    code = "from fasttail import kernels; print(kernels.simd())"
+    said = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True)
+    assert said.stdout.decode().strip() == expected
 
 
 def triangle(box: int, start: int, image: int, out: int) -> np.ndarray:
