@@ -1,4 +1,4 @@
-"""Classifiers that mind the tail, on features that are there already, of CLIP, DINO or anything:
+"""Class-balanced classifiers on stored features, of CLIP, DINO or anything:
 
 python examples/clip_features.py train.npz test.npz [--val val.npz]
 

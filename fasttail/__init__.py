@@ -1,10 +1,10 @@
-"""fasttail: long-tailed image recognition whose input side is never the bottleneck.
+"""fasttail: training image classifiers on long-tailed data.
 
 An epoch is a plan, and a plan is a pure function of (seed, epoch, position): see `fasttail.plan`.
 
     Loader                  shards -> images that a network takes
     open_shards             a converted data set, to look into
-    fit_heads               classifiers that mind the tail, on features of any backbone
+    fit_heads               class-balanced classifiers on features of any backbone
     BalancedBatchSampler    the plan's order for your own Dataset in torch's DataLoader
 
 Importing this imports none of it: each name is looked up at its first use.

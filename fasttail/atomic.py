@@ -70,7 +70,7 @@ def held(path: Path, busy: UserError) -> Iterator[None]:
         yield
 
 
-AGAIN = "run the same command again: it takes up the finished parts"
+AGAIN = "run the same command again: it keeps the finished shards"
 
 
 def explain(error: OSError, folder: Path, then: str = AGAIN) -> UserError:

@@ -80,9 +80,7 @@ def _pattern(given: str | None) -> str | None:
 class ConvertConfig(Section):
     """How a data set becomes shards (`fasttail convert`)."""
 
-    jobs: int = Field(
-        default=0, ge=0, le=256, description="worker processes; 0: as many as usable cores"
-    )
+    jobs: int = Field(default=0, ge=0, le=256, description="worker processes; 0: all usable cores")
     imbalance: float | None = Field(
         default=None,
         ge=1,
@@ -93,14 +91,14 @@ class ConvertConfig(Section):
         default=None,
         ge=0,
         lt=1,
-        description="share of train held out as val where there is no val; "
+        description="fraction of train held out as val if there is no val; "
         "unset: 0.1 for folder, 0 for cifar10-lt and cifar100-lt, whose train split is published",
     )
     test_fraction: float = Field(
         default=0.0,
         ge=0,
         lt=1,
-        description="share of train held out as test where there is no test",
+        description="fraction of train held out as test if there is no test",
     )
     group_by: Annotated[str | None, AfterValidator(_pattern)] = Field(
         default=None,
@@ -108,10 +106,10 @@ class ConvertConfig(Section):
         "capture group or the whole match: images of one group are held out together",
     )
     group_column: str | None = Field(
-        default=None, description="csv and parquet: the column that says an image's group"
+        default=None, description="csv and parquet: the column with an image's group"
     )
     seed: int = Field(
-        default=0, ge=0, description="of the held-out part and of the long tail's choice"
+        default=0, ge=0, description="random seed of held-out splits and of the long tail"
     )
     lists: Path | None = Field(default=None, description="folder of list files, or one list file")
     columns: tuple[str, str] = Field(
@@ -123,10 +121,11 @@ class ConvertConfig(Section):
     )
     encoding: Annotated[str | None, AfterValidator(_encoding)] = Field(
         default=None,
-        description="of lists, tables and folders' names: cp1252, latin-1, ...; unset: UTF-8",
+        description="text encoding of lists, tables and folder names: cp1252, latin-1, ...; "
+        "unset: UTF-8",
     )
     allow_partial: bool = Field(
-        default=False, description="go on where a published data set has another number of images"
+        default=False, description="accept a published data set with another number of images"
     )
     max_side: int | None = Field(
         default=None,
@@ -150,7 +149,7 @@ class ConvertConfig(Section):
         "engine ffcv decodes several times faster; keep: byte for byte",
     )
     jpeg_quality: int = Field(
-        default=95, ge=1, le=100, description="where an image has to be re-encoded"
+        default=95, ge=1, le=100, description="JPEG quality of images that are re-encoded"
     )
     raw_below_px: int = Field(
         default=64,
@@ -168,16 +167,18 @@ class ConvertConfig(Section):
         "4GiB, or 10% of images",
     )
     max_pixels: int = Field(
-        default=100_000_000, ge=1, description="an image with more is a bad image"
+        default=100_000_000, ge=1, description="an image with more pixels counts as bad"
     )
-    image_timeout_s: float = Field(default=60, gt=0, description="taking longer is a bad image")
+    image_timeout_s: float = Field(
+        default=60, gt=0, description="an image that takes longer to check counts as bad"
+    )
     format: Literal["beton", "tar"] = Field(
         default="beton", description="container of the shards: FFCV's .beton, or WebDataset tars"
     )
     part_size: Bytes = Field(
         default=32 * 1024**3,
         ge=1,
-        description="bytes of images from which on a split gets another file",
+        description="maximum bytes of a shard",
     )
 
 
@@ -205,20 +206,23 @@ class DataConfig(Section):
     """What an image becomes, and what decodes it."""
 
     px: int = Field(
-        default=224, ge=8, le=65500, description="height and width of what the network sees"
+        default=224,
+        ge=8,
+        le=65500,
+        description="height and width of the network's input, in pixels",
     )
     train_view: Literal["random-resized-crop", "random-crop", "center", "whole"] = Field(
-        default="random-resized-crop", description="what stage 1 sees of an image"
+        default="random-resized-crop", description="crop of training images in stage 1"
     )
     eval_view: Literal["center", "whole"] = Field(
-        default="center", description="what evaluation and stage 2's features see of an image"
+        default="center", description="crop for evaluation and for stage 2's features"
     )
     resize_px: int = Field(default=256, ge=8, description="shorter side before the centre crop")
     mean: tuple[Unit, Unit, Unit] | None = Field(
-        default=None, description="taken off each colour, of 0..1; unset: that of the shards"
+        default=None, description="mean of each color channel, in 0..1; unset: the data set's"
     )
     std: tuple[Positive, Positive, Positive] | None = Field(
-        default=None, description="what each colour is divided by; unset: that of the shards"
+        default=None, description="standard deviation of each color channel; unset: the data set's"
     )
     scale: tuple[Unit, Unit] = Field(
         default=(0.08, 1.0), description="random-resized-crop: share of the image's area"
@@ -226,54 +230,63 @@ class DataConfig(Section):
     ratio: tuple[Positive, Positive] = Field(
         default=(3 / 4, 4 / 3), description="random-resized-crop: width to height"
     )
-    padding: int = Field(default=4, ge=0, description="of random-crop, in pixels")
+    padding: int = Field(default=4, ge=0, description="padding of random-crop, in pixels")
     flip_p: Unit = Field(default=0.5, description="probability of a horizontal flip")
     jitter: tuple[Unit, Unit, Unit, Annotated[float, Field(ge=0, le=0.5)]] | None = Field(
-        default=None, description="brightness, contrast, saturation, hue"
+        default=None, description="color jitter: brightness, contrast, saturation, hue"
     )
     engine: str = Field(
         default="auto",
         description="auto, ffcv, dali, dali-region, resident, reference or synthetic",
     )
     threads: int = Field(
-        default=0, ge=0, le=1024, description="decoding threads a process; 0: its share of cores"
+        default=0,
+        ge=0,
+        le=1024,
+        description="decoding threads per process; 0: its share of the cores",
     )
-    eval_batch_size: int = Field(default=256, ge=1, description="images a process")
+    eval_batch_size: int = Field(
+        default=256, ge=1, description="images per process and step in evaluation"
+    )
 
 
 class MixConfig(Section):
     """Images of stage 1 that are mixed of two: mixup and CutMix."""
 
     mixup_alpha: Unit = Field(
-        default=0.0, description="mixup: shares are drawn from Beta(alpha, alpha); 0: no mixup"
+        default=0.0, description="mixup: weights are drawn from Beta(alpha, alpha); 0: no mixup"
     )
     cutmix_alpha: Unit = Field(
-        default=0.0, description="the same of CutMix; with both, an image gets one or the other"
+        default=0.0,
+        description="CutMix: alpha of its Beta; with both, an image gets one or the other",
     )
-    p: Unit = Field(default=1.0, description="share of the images that are mixed")
+    p: Unit = Field(default=1.0, description="fraction of the images that are mixed")
 
 
 class ModelConfig(Section):
     """The network."""
 
     backbone: str = Field(
-        default="resnet50", description="a name of fasttail's, timm:NAME or torchvision:NAME"
+        default="resnet50", description="resnet50, resnext50, ..., timm:NAME or torchvision:NAME"
     )
     classifier: Literal["linear", "cosine"] | None = Field(
         default=None, description="unset: cosine for the loss ldam-drw, else linear"
     )
-    cosine_scale: Positive = Field(default=30.0, description="what a cosine is multiplied by")
+    cosine_scale: Positive = Field(
+        default=30.0, description="scale of the cosine classifier's logits"
+    )
     trained: Literal["all", "last-block", "classifier"] = Field(
-        default="all", description="what stage 1 trains; the rest stays as --init gave it"
+        default="all",
+        description="parameters trained in stage 1; the rest stays as initialized by --init",
     )
     batchnorm: Literal["eval", "train"] = Field(
         default="eval",
-        description="of what is not trained in stage 1; train: its statistics move",
+        description="mode of frozen BatchNorm layers in stage 1; train: update their statistics",
     )
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0,
-        description="of the moving average of stage 1's weights, which is then the model that is "
-        "scored and kept; 0: no average",
+        description="decay of an exponential moving average of stage 1's weights, which is then "
+        "evaluated and kept; 0: no average",
     )
 
 
@@ -285,48 +298,50 @@ class OptimConfig(Section):
     """
 
     epochs: int = Field(default=90, ge=1, description="number of epochs")
-    batch_size: int = Field(default=512, ge=1, description="over all processes")
+    batch_size: int = Field(default=512, ge=1, description="images per step, over all processes")
     accumulate: int = Field(
         default=1,
         ge=1,
         le=65536,
-        description="parts that a batch is computed in, where memory is short",
+        description="gradient accumulation: parts that a batch is computed in, to save memory",
     )
-    lr: Positive = Field(default=0.2, description="learning rate for lr_batch_size images a step")
+    lr: Positive = Field(default=0.2, description="learning rate for lr_batch_size images per step")
     lr_batch_size: int = Field(
         default=512, ge=1, description="another batch_size scales lr in proportion"
     )
     backbone_lr_scale: Positive = Field(
-        default=1.0, description="the backbone's rate, as a share of `lr`"
+        default=1.0, description="the backbone's learning rate relative to `lr`"
     )
     optimizer: Literal["sgd", "adamw"] = Field(
-        default="sgd", description="adamw: norms' weights and biases do not decay"
+        default="sgd", description="optimizer; adamw: no weight decay of norms and biases"
     )
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.9, description="of SGD; of AdamW beta 1"
+        default=0.9, description="momentum of SGD, beta 1 of AdamW"
     )
-    beta2: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.999, description="of AdamW")
-    nesterov: bool = Field(default=False, description="SGD: Nesterov's momentum")
+    beta2: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.999, description="beta 2 of AdamW")
+    nesterov: bool = Field(default=False, description="SGD: use Nesterov momentum")
     weight_decay: float = Field(
-        default=5e-4, ge=0, description="of SGD in the gradient, of AdamW apart"
+        default=5e-4,
+        ge=0,
+        description="weight decay; of SGD as L2 regularization, of AdamW decoupled",
     )
     schedule: Literal["cosine", "steps"] = Field(
-        default="cosine", description="how the learning rate falls"
+        default="cosine", description="learning rate schedule"
     )
     steps: tuple[Unit, ...] = Field(
-        default=(), description="shares of the epochs, when gamma is applied"
+        default=(),
+        description="schedule steps: fractions of the epochs after which the rate is multiplied "
+        "by gamma",
     )
-    gamma: Positive = Field(default=0.1, description="what each step multiplies the rate by")
+    gamma: Positive = Field(default=0.1, description="schedule steps: factor")
     lr_per: Literal["step", "epoch", "epoch-start"] = Field(
         default="step",
         description="the cosine's steps; epoch: one rate an epoch, that of its end, as the "
         "authors' code has it since torch 1.1; epoch-start: of its beginning, as before",
     )
-    warmup_epochs: float = Field(
-        default=0, ge=0, description="epochs over which the rate rises linearly"
-    )
+    warmup_epochs: float = Field(default=0, ge=0, description="epochs of linear warm-up")
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0, description="share of the target that is spread over all classes"
+        default=0.0, description="label smoothing: fraction of the target spread over all classes"
     )
 
     @property
@@ -349,10 +364,13 @@ class LossConfig(Section):
     weights_beta: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.9999, description="weighted: beta of the effective number of images"
     )
-    adjustment_tau: Power = Field(default=1.0, description="logit-adjustment: the prior's weight")
-    max_margin: Positive = Field(default=0.5, description="ldam-drw: the smallest class's margin")
+    adjustment_tau: Power = Field(
+        default=1.0, description="logit-adjustment: weight of the log prior (tau)"
+    )
+    max_margin: Positive = Field(default=0.5, description="ldam-drw: margin of the smallest class")
     drw_from: Unit = Field(
-        default=0.8, description="ldam-drw: share of the epochs after which classes are re-weighted"
+        default=0.8,
+        description="ldam-drw: fraction of the epochs after which classes are re-weighted",
     )
     drw_beta: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.9999, description="ldam-drw: beta of the effective number of images"
@@ -375,31 +393,30 @@ class ComputeConfig(Section):
     sync_batchnorm: bool = Field(
         default=False, description="BatchNorm over the whole batch, not each GPU's share"
     )
-    log_every: int = Field(default=50, ge=1, description="steps between two lines of the log")
-    checkpoint_every_min: Positive = Field(
-        default=10.0, description="minutes between two checkpoints"
-    )
+    log_every: int = Field(default=50, ge=1, description="steps between two lines of log.jsonl")
+    checkpoint_every_min: Positive = Field(default=10.0, description="minutes between checkpoints")
     keep_every: int = Field(
-        default=0, ge=0, description="epochs between checkpoints that are kept for good; 0: none"
+        default=0, ge=0, description="keep the weights of every N-th epoch; 0: of none"
     )
     tensorboard: bool = Field(default=True, description="write TensorBoard events")
-    report: bool = Field(default=True, description="write report.html when a stage has ended")
+    report: bool = Field(default=True, description="write report.html after each stage")
 
 
 class TauConfig(Section):
     """tau-normalisation: w_j / |w_j|^tau, section 4 of the paper, equation 3."""
 
-    grid_max: Power = Field(default=2.0, description="the largest tau that is tried")
-    grid_step: float = Field(default=0.1, ge=0.001, description="between two that are tried")
+    grid_max: Power = Field(default=2.0, description="largest tau of the grid")
+    grid_step: float = Field(default=0.1, ge=0.001, description="step of the grid")
     bias: bool = Field(default=False, description="keep the classifier's bias; the authors drop it")
     choose_on: Literal["auto", "val", "test", "train", "fixed"] = Field(
         default="auto",
-        description="the split that tau is chosen on; auto: val where there is one, else fixed",
+        description="split that tau is chosen on; auto: val if there is one, else fixed",
     )
     choose_by: Literal["macro", "micro"] = Field(
-        default="macro", description="accuracy over classes or over images"
+        default="macro",
+        description="accuracy by which tau is chosen: macro (over classes) or micro (over images)",
     )
-    fixed: Power = Field(default=1.0, description="tau where it is not chosen")
+    fixed: Power = Field(default=1.0, description="tau for choose_on: fixed")
 
 
 class NcmConfig(Section):
@@ -411,43 +428,57 @@ class NcmConfig(Section):
     """
 
     transform: Literal["un", "l2n", "cl2n"] = Field(
-        default="cl2n", description="of features: un as they are; l2n unit length; cl2n centred too"
+        default="cl2n",
+        description="of features: un: none; l2n: scale to unit length; cl2n: center, then scale",
     )
-    metric: Literal["l2", "cosine", "dot"] = Field(default="cosine", description="what is nearest")
+    metric: Literal["l2", "cosine", "dot"] = Field(
+        default="cosine", description="distance of features and class means"
+    )
 
 
 class ClassifyConfig(Section):
     """Stage 2: how heads are trained on the frozen backbone, from its features or from images."""
 
-    sampler: str = Field(default="class", description="of crt and lws, as for stage 1")
+    sampler: str = Field(default="class", description="sampler of crt and lws, as for stage 1")
     features: Literal["bank", "images"] = Field(
         default="bank",
-        description="bank: trained heads see stored features; images: augmented images each epoch",
+        description="bank: train on stored features; images: on augmented images in each epoch",
     )
     views: int = Field(
-        default=0, ge=0, le=1000, description="random views of train in the bank; 0: the fixed one"
+        default=0,
+        ge=0,
+        le=1000,
+        description="augmented views per training image in the feature bank; 0: the evaluation "
+        "crop",
     )
     bank_device_mib: int = Field(
-        default=4096, ge=0, description="a larger bank stays on disk, and goes to a GPU by batches"
+        default=4096,
+        ge=0,
+        description="MiB of features kept on the GPU; a larger bank is read in batches",
     )
     batchnorm: Literal["eval", "train"] = Field(
         default="eval",
-        description="of the frozen backbone, for features: images; train: its statistics move",
+        description="mode of the frozen backbone's BatchNorm, for features: images; train: "
+        "update its statistics",
     )
     order: Literal["as-stage-1", "official"] = Field(
-        default="as-stage-1", description="of the draws: by `draws`, or as the authors' code"
+        default="as-stage-1",
+        description="order of the draws: as in stage 1, or as in the authors' code",
     )
     keep: Literal["last", "best"] = Field(
-        default="last", description="the epoch whose head is kept; best: the best on val"
+        default="last", description="epoch whose head is kept; best: the best on val"
     )
     crt: OptimConfig = Field(
-        default=OptimConfig(epochs=10), description="of crt, balanced-softmax and crt-last-block"
+        default=OptimConfig(epochs=10),
+        description="training of crt, balanced-softmax and crt-last-block",
     )
-    lws: OptimConfig = Field(default=OptimConfig(epochs=5), description="of lws")
+    lws: OptimConfig = Field(default=OptimConfig(epochs=5), description="training of lws")
     block_lr_scale: Positive = Field(
-        default=0.1, description="crt-last-block: the block's learning rate as a share"
+        default=0.1, description="crt-last-block: the block's learning rate relative to the head's"
     )
-    adjust_tau: Power = Field(default=1.0, description="logit-adjust: the prior's weight")
+    adjust_tau: Power = Field(
+        default=1.0, description="logit-adjust: weight of the log prior (tau)"
+    )
     tau: TauConfig = TauConfig()
     ncm: NcmConfig = NcmConfig()
 
@@ -456,13 +487,14 @@ class ShotsConfig(Section):
     """Shot groups by a class's training images: many > many_above, few < few_below, else medium."""
 
     many_above: int = Field(
-        default=100, ge=0, description="classes of more training images are many-shot"
+        default=100, ge=0, description="classes with more training images are many-shot"
     )
     few_below: int = Field(
-        default=20, ge=0, description="classes of fewer training images are few-shot"
+        default=20, ge=0, description="classes with fewer training images are few-shot"
     )
     empty: Literal["none", "zero"] = Field(
-        default="none", description="accuracy of a group without classes; zero: as the authors do"
+        default="none",
+        description="accuracy of a group without classes; zero: as in the authors' code",
     )
 
     @model_validator(mode="after")
@@ -482,7 +514,7 @@ class TrainConfig(Section):
         default="instance", description="instance, class, sqrt, progressive or power:Q"
     )
     protocol: Literal["clean", "official"] = Field(
-        default="clean", description="official: as the authors' code does it"
+        default="clean", description="official: every detail as in the authors' code"
     )
     draws: Literal["quota", "iid", "official"] = Field(
         default="quota",
@@ -490,12 +522,10 @@ class TrainConfig(Section):
         "replacement; official: as the authors' code draws for the sampler",
     )
     seed: int = Field(default=0, ge=0, description="random seed")
-    validate_every: int = Field(
-        default=1, ge=1, description="epochs between looks at val, if there is one"
-    )
+    validate_every: int = Field(default=1, ge=1, description="epochs between validations")
     keep: Literal["last", "best"] = Field(
         default="last",
-        description="the epoch of stage 1 whose model is kept; best: the best on val",
+        description="epoch of stage 1 whose model is kept; best: the best on val",
     )
     data: DataConfig = DataConfig()
     mix: MixConfig = MixConfig()

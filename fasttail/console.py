@@ -6,23 +6,16 @@ FASTTAIL_QUIET, which `fasttail --quiet` sets.
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
+from fasttail.progress import Bar, progress
 from fasttail.protocol import named
 
 COLUMNS = {
@@ -122,38 +115,11 @@ class Reporter:
         """One JSON object on stdout, for scripts."""
         self._out.print_json(data=value)
 
-    @contextmanager
-    def progress(self, what: str, total: int) -> Iterator["Bar"]:
-        """A bar on a terminal; nothing where the output is no terminal, whose log stays clean."""
-        bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=self._err,
-            disable=not self._err.is_terminal,
-            transient=True,
-        )
-        with bar:
-            yield Bar(bar, bar.add_task(what, total=total, note=""))
+    def progress(self, what: str, total: int) -> AbstractContextManager[Bar]:
+        """The progress of so many steps."""
+        return progress(self._err, what, total)
 
 
 def setting_text(value: Any) -> str:
     """A value of the configuration as --set takes it."""
     return json.dumps(value).strip('"')
-
-
-class Bar:
-    """One bar of a `Reporter`."""
-
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self._progress = progress
-        self._task = task
-
-    def advance(self, steps: int = 1, note: str | None = None) -> None:
-        """Moves on, and changes the note at the bar's end where one is given."""
-        if note is None:
-            self._progress.update(self._task, advance=steps)
-        else:
-            self._progress.update(self._task, advance=steps, note=note)

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
-SHOWN = 40  # names in a message
+SHOWN = 40  # names in a message; of more only the nearest
+NEAREST = 5
 
 
 class UserError(Exception):
@@ -52,14 +53,18 @@ def printable(text: str) -> str:
 
 
 def unknown(what: str, given: str, choices: Iterable[str]) -> UserError:
-    """A `UserError` that names the choices, and the nearest one where there is one.
+    """A `UserError` that names the choices, and the nearest one where there is one; of many choices
+    it names the nearest.
 
     >>> print(unknown("sampler", "sqr", ["instance", "sqrt"]))
     unknown sampler 'sqr' (did you mean 'sqrt'?): choose from instance, sqrt
     """
     names = list(choices)
+    if len(names) > SHOWN:
+        near = get_close_matches(given, names, n=NEAREST, cutoff=0.0)
+        return UserError(
+            f"unknown {what} {given!r}: the nearest of {len(names):,} are {', '.join(near)}"
+        )
     near = get_close_matches(given, names, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    shown = ", ".join(names[:SHOWN])
-    return UserError(f"unknown {what} {given!r}{hint}: choose from {shown}{more}")
+    return UserError(f"unknown {what} {given!r}{hint}: choose from {', '.join(names)}")

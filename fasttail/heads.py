@@ -111,7 +111,7 @@ def fit_heads(
     seed: int = DEFAULTS.seed,
     device: torch.device | str | None = None,
 ) -> dict[str, LinearHead]:
-    """Classifiers that mind the tail, on features of any frozen backbone: method -> its head.
+    """Class-balanced classifiers on features of any frozen backbone: method -> its head.
 
     `features` [N, D] and `labels` [N], 0..C-1, are in NumPy (a memory map too) or torch. `methods`
     are names of `fasttail.classify.METHODS` that need no images, and "joint": the classifier that

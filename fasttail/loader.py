@@ -124,7 +124,7 @@ class Loader(PlannedLoader):
 
     With a `sampler` an epoch is floor(N / batch_size) random batches with exact class quotas; the
     same batches for any engine, number of threads and number of ranks. Without one it is every
-    image once, in order, the last batch as short as it comes. `batch_size` counts the images of all
+    image once, in order, the last batch may be smaller. `batch_size` counts the images of all
     ranks; each gets its share of every batch. An iteration gives, on `device`:
 
         images   [B, 3, px, px], channels-last in memory: of `dtype`, normalised by the data set's

@@ -6,6 +6,7 @@ that come with fasttail are in `configs/`, one for each (data set, backbone).
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
@@ -72,19 +73,30 @@ def load(recipe: str | Path, settings: Iterable[str] = ()) -> TrainConfig:
     return check(values, str(recipe))
 
 
-def change(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
-    """A configuration with other values, by dotted key: `{"optim.lr": 0.1}`."""
+def change(
+    config: TrainConfig,
+    changes: Mapping[str, Any],
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> TrainConfig:
+    """A configuration with other values, by dotted key: `{"optim.lr": 0.1}`. `options` are those by
+    which keys were given other than by `--set`: `{"optim.lr": "--lr"}`."""
     values = config.model_dump()
     for key, value in changes.items():
         values = _merge(values, _nested(key, value))
-    return check(values, "--set")
+    return check(values, "--set", options)
 
 
-def check(values: Mapping[str, Any], where: str) -> TrainConfig:
-    """The configuration that these values make; `UserError` in one line if they make none."""
+def check(
+    values: Mapping[str, Any], where: str, options: Mapping[str, str] = MappingProxyType({})
+) -> TrainConfig:
+    """The configuration that these values make; `UserError` in one line if they make none. A key
+    that is in `options` is called by its option there."""
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
+        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        if key in options:
+            raise UserError(f"{options[key]}: {_reason(error)}") from None
         raise UserError(f"{where}: {_explain(error)}") from None
 
 
@@ -191,8 +203,12 @@ def _explain(error: ValidationError) -> str:
         return str(unknown("key", key, _dotted(section, first["loc"][:-1])))
     more = error.error_count() - 1
     rest = f" (and {more} more)" if more else ""
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return f"{key or 'configuration'}: {message}, not {first['input']!r}{rest}"
+    return f"{key or 'configuration'}: {_reason(error)}{rest}"
+
+
+def _reason(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
 
 
 def keys() -> dict[str, FieldInfo]:

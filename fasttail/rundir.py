@@ -149,7 +149,8 @@ def create(
         _clear(directory)
         if directory.exists() and any(directory.iterdir()):
             raise UserError(
-                f"{directory} is there already: go on with --resume, or give a new name with --run"
+                f"{directory} already exists: continue it with --resume, or choose another "
+                "name with --run"
             )
         directory.mkdir(parents=True, exist_ok=True)
         for name, write in (weights or {}).items():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from fasttail.cli import app
 
@@ -73,8 +74,7 @@ def test_help_names_every_command_and_needs_no_torch(tmp_path: Path) -> None:
 
 
 def examples(epilog: str) -> list[str]:
-    text = re.sub(r"^Examples?: ", "", epilog)
-    return [part.strip() for part in text.split(";  ")]
+    return epilog.split("\n\n")[1:]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -91,6 +91,38 @@ def test_every_command_has_examples_that_parse(name: str) -> None:
         COMMANDS[command].make_context(command, arguments)  # raises where an option is unknown
         own += command == name
     assert own
+
+
+def at_80_columns(*arguments: str) -> str:
+    shown = CliRunner().invoke(app, [*arguments, "--help"], env={"COLUMNS": "80"}, color=False)
+    assert shown.exit_code == 0
+    return shown.output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_80_columns_with_each_example_on_its_line(name: str) -> None:
+    command = COMMANDS[name]
+    lines = at_80_columns(name).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert {line.strip() for line in lines} >= set(examples(command.epilog or ""))
+    assert command.help is not None
+    first = command.help.split("\n\n")[0]
+    assert "\n" not in first, "a summary of two lines is broken in the list of commands"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_what_is_taken_where_nothing_is_given(name: str) -> None:
+    words = "".join(at_80_columns(name).replace("│", " ").split())
+    for option in COMMANDS[name].params:
+        if option.param_type_name != "option" or option.required or option.is_flag:
+            continue
+        default = option.default
+        if isinstance(option.show_default, str):
+            default = f"({option.show_default})"
+        if default is None:
+            assert option.name in ("settings", "budget", "model")
+        else:
+            assert "".join(f"[default: {default}]".split()) in words, option.name
 
 
 def test_what_scripts_read_comes_as_json() -> None:
@@ -183,7 +215,7 @@ def test_no_color_leaves_colours_out(digits: tuple[Path, str]) -> None:
     folder, _ = digits
     for arguments, env in ((["--no-color"], {}), ([], {"NO_COLOR": "1"})):
         shown = on_terminal(*arguments, "verify", "shards/digits", cwd=folder, **env)
-        assert "is whole" in shown
+        assert "is intact" in shown
         assert not COLOUR.search(shown)
 
 

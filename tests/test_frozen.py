@@ -192,7 +192,7 @@ def test_another_method_starts_from_the_probe_that_is_there(
     with pytest.raises(UserError, match="is there already: go on with --resume"):
         stages.train(first, QUIET)
     other = options(blob_shards, run.dir, flags={"backbone": "resnet20"}, resume=True)
-    with pytest.raises(UserError, match="begun with another network"):
+    with pytest.raises(UserError, match="started with another network"):
         stages.train(other, QUIET)
     with pytest.raises(UserError, match="there is no stage 1, its backbone is frozen"):
         stages.train(TrainOptions(stage="rep", run=run.dir, resume=True), QUIET)

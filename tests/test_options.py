@@ -8,7 +8,7 @@ import typer
 from fasttail import recipes
 from fasttail.cli import app
 from fasttail.config import DEFAULTS
-from fasttail.errors import UserError
+from fasttail.errors import UserError, unknown
 from fasttail.stages import TrainOptions
 from fasttail.stages.options import FLAGS, configure
 
@@ -76,3 +76,29 @@ def test_what_is_typed_arrives(
     found = values(configure(asked[0], DEFAULTS))[key]
     assert found == VALUES[arguments[2].strip("-").replace("-", "_")]
     assert found != values(DEFAULTS)[key]
+
+
+@pytest.mark.parametrize(
+    ("stage", "flags", "settings", "said"),
+    [
+        ("rep", {"lr": -1.0}, (), "--lr: input should be greater than 0, not -1.0"),
+        ("rep", {"batch_size": 0}, (), "--batch-size: input should be greater than"),
+        ("cls", {"epochs": 0}, (), "--epochs: input should be greater than"),
+        ("rep", {}, ("optim.lr=-1",), "--set: optim.lr: input should be greater than 0, not -1"),
+    ],
+)
+def test_an_error_names_the_option_that_was_typed(
+    stage: str, flags: dict[str, Any], settings: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        configure(TrainOptions(stage=stage, flags=flags, settings=settings), DEFAULTS)
+    assert str(error.value).startswith(said)
+    assert "optim" not in str(error.value) or settings
+
+
+def test_of_many_names_the_five_nearest_are_shown() -> None:
+    names = [f"net{number}" for number in range(1300)] + ["resnet50", "resnet50d", "resnet51"]
+    said = str(unknown("backbone", "resnet5O", names))
+    assert said.startswith("unknown backbone 'resnet5O': the nearest of 1,303 are resnet5")
+    assert said.count(",") == 1 + 4
+    assert {"resnet50", "resnet50d", "resnet51"} <= set(said.replace(",", "").split())

@@ -67,7 +67,7 @@ def test_one_damaged_checkpoint_does_not_stop_a_run_from_being_resumed(
         (trained / "checkpoints" / file).write_bytes(b"")
     code, said = fasttail(*resume)
     assert code == 2
-    assert "no whole checkpoint is left" in said.splitlines()[-1]
+    assert "no intact checkpoint is left" in said.splitlines()[-1]
 
 
 def test_two_commands_do_not_write_into_one_run(
@@ -94,7 +94,7 @@ def test_two_commands_do_not_write_into_one_run(
     assert fasttail("eval", "--run", trained)[0] == 0
 
 
-@pytest.mark.parametrize(("number", "said"), [(28, "make room, then go on with"), (30, "write")])
+@pytest.mark.parametrize(("number", "said"), [(28, "make room, then resume with"), (30, "write")])
 @pytest.mark.parametrize("stage", ["rep", "cls"])
 def test_a_disk_that_takes_nothing_more_is_one_line(
     trained: Path,

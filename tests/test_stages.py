@@ -169,7 +169,7 @@ def test_a_run_that_is_asked_to_leave_writes_a_checkpoint_and_says_how_to_go_on(
 def test_a_run_that_exists_is_not_overwritten(blob_shards: Path, quiet: Reporter) -> None:
     run = stages.train(options(blob_shards, "runs/a"), quiet)
     before = (run.dir / "model.safetensors").read_bytes()
-    with pytest.raises(UserError, match="is there already: go on with --resume, or give a new"):
+    with pytest.raises(UserError, match="already exists: continue it with --resume, or choose"):
         stages.train(options(blob_shards, "runs/a"), quiet)
     assert (run.dir / "model.safetensors").read_bytes() == before
 
@@ -203,7 +203,7 @@ def test_shards_other_than_the_runs_are_refused(
     about = json.loads((run.dir / "run.json").read_text())
     about["shards_digest"] = "0" * 64
     (run.dir / "run.json").write_text(json.dumps(about))
-    with pytest.raises(UserError, match="not the shards that runs/a was begun with"):
+    with pytest.raises(UserError, match="not the shards that runs/a was started with"):
         stages.train(TrainOptions(stage="cls", run=run.dir), quiet)
 
 

@@ -1,4 +1,4 @@
-"""Making a feature bank: shared by the processes of a job, and taken up where it was killed.
+"""Making a feature bank: shared by the processes of a job, and resumed after a kill.
 
 features/SPLIT.making/
   about.json       what the bank is made from; another content, and it is begun again

@@ -56,7 +56,7 @@ def section_of(job: Job) -> str:
 
 
 def check_finite(job: Job) -> None:
-    """`UserError` if the training has come apart."""
+    """`UserError` if the training diverged."""
     if not all(torch.isfinite(value).all() for value in job.classifier.parameters()):
         raise UserError(
             f"{job.what}: its weights are not finite after training: lower the learning rate "

@@ -17,6 +17,7 @@ from fasttail.evaluate.score import score
 from fasttail.models import Recognizer
 from fasttail.models.recognizer import Backbone
 from fasttail.plans import planned_loader, train_view
+from fasttail.train.log import Meter, progress_note
 from fasttail.train.step import Step
 
 
@@ -55,12 +56,18 @@ def fit_on_images(job: Job, work: Work) -> Fitted:
 
     best = BestEpoch(model, config, val_accuracy if "val" in work.shards.split_names else None)
     loader = planned_loader(work.shards, split, epoch_plan, config.data, work.engines, compute)
-    with work.reporter.progress(f"{job.what} on images", job.optim.epochs * steps) as bar:
-        for epoch in range(job.optim.epochs):
+    meter, epochs = Meter(), job.optim.epochs
+    with work.reporter.progress(f"{job.what} on images", epochs * steps) as bar:
+        for epoch in range(epochs):
             _set_modes(model, job, config.classify.batchnorm)
+            meter.start()
             with closing(iter(loader)) as batches:
-                for step, (images, labels, _) in enumerate(batches, epoch * steps):
-                    step_by(images, labels, job.loss, lr=rate(step), step=step)
+                for step, (images, labels, ids) in enumerate(batches, epoch * steps):
+                    loss = step_by(images, labels, job.loss, lr=rate(step), step=step)
+                    meter.add(loss, ids, loader.wait_s)
+                    last = step + 1 == (epoch + 1) * steps
+                    if last or len(meter) == config.compute.log_every or bar.due:
+                        bar.advance(0, note=progress_note(epoch, epochs, meter.read(step), world))
                     bar.advance()
             share_buffers(model, world)
             best.look(epoch)

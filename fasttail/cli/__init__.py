@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from fasttail import __version__, added
 from fasttail.cli import data, training, use
+from fasttail.cli.common import examples
 from fasttail.errors import UserError, printable
 from fasttail.world import World
 
@@ -40,10 +41,14 @@ class Commands(TyperGroup):
 app = typer.Typer(
     name="fasttail",
     cls=Commands,
-    help="Long-tailed image recognition whose input side is never the bottleneck.",
+    help="Train image classifiers on long-tailed data.",
     no_args_is_help=True,
-    epilog="Examples: fasttail demo;  fasttail convert --dataset cifar10-lt;  "
-    "fasttail --quiet train --stage rep --dataset cifar10-lt;  fasttail train --help",
+    epilog=examples(
+        "fasttail demo",
+        "fasttail convert --dataset cifar10-lt",
+        "fasttail --quiet train --stage rep --dataset cifar10-lt",
+        "fasttail train --help",
+    ),
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -73,10 +78,15 @@ def _root(
         False, "--version", help="Print the version and exit.", callback=_version, is_eager=True
     ),
     quiet: bool = typer.Option(
-        False, "--quiet", "-q", help="Results and errors only.", callback=_quiet, is_eager=True
+        False,
+        "--quiet",
+        "-q",
+        help="Print only results and errors.",
+        callback=_quiet,
+        is_eager=True,
     ),
     no_color: bool = typer.Option(
-        False, "--no-color", help="No colours.", callback=_no_color, is_eager=True
+        False, "--no-color", help="Disable colors.", callback=_no_color, is_eager=True
     ),
 ) -> None:
     pass

@@ -1,111 +1,186 @@
-"""From images to shards: convert, verify, index, cache, inspect."""
+"""From images to a converted data set: convert, verify, index, cache, inspect."""
 
 from pathlib import Path
 
 import typer
 
+from fasttail.cli.common import AS_JSON, examples
+
 commands = typer.Typer()
+
+SPLITS, LABELS = "Splits and classes", "Labels"
+IMAGES, FILES = "Images", "Files and speed"
+STEPS = "On a cluster"
+DATASET_DIR = "Directory of the converted data set."
+DATASET_URL = "Directory or URL (s3://...) of the converted data set."
 
 
 @commands.command(
-    epilog="Examples: fasttail convert --dataset digits;  "
-    "fasttail convert --dataset inat2018 --source /data/inat --max-side 512;  "
-    "fasttail convert --dataset folder --source photos --raw-budget 10%;  "
-    "python -m fasttail.torchrun --nproc-per-node 8 convert --dataset imagenet-lt;  "
-    "fasttail convert --plan --dataset imagenet-lt, then --task 0, --task 1, ... and --merge"
+    epilog=examples(
+        "fasttail convert --dataset digits",
+        "fasttail convert --dataset inat2018 --source /data/inat --max-side 512",
+        "fasttail convert --dataset folder --source photos --raw-budget 10%",
+        "python -m fasttail.torchrun --nproc-per-node 8 convert --dataset imagenet-lt",
+        "fasttail convert --plan --dataset imagenet-lt, then --task 0, ... and --merge",
+    )
 )
 def convert(
     dataset: str | None = typer.Option(
         None,
-        help="digits, folder, cifar10-lt, cifar100-lt, imagenet-lt, places-lt, inat2018, list, "
-        "csv, parquet or webdataset.",
+        help="digits, cifar10-lt, cifar100-lt, imagenet-lt, places-lt, inat2018; or your own: "
+        "folder, list, csv, parquet, webdataset.",
+        show_default="the plan's",
     ),
     source: Path | None = typer.Option(
-        None, help="The folder (or file) that the images are in. [default: data/NAME]"
+        None, help="Folder or file with the images.", show_default="data/NAME"
     ),
-    out: Path | None = typer.Option(None, help="Where the shards go. [default: shards/NAME]"),
-    imbalance: float | None = typer.Option(
-        None, help="Largest class : smallest, for digits and CIFAR-LT. [default: 50, 100]"
+    out: Path | None = typer.Option(None, help="Output directory.", show_default="shards/NAME"),
+    jobs: int | None = typer.Option(
+        None, help="Worker processes.", show_default="all usable cores"
     ),
+    as_json: bool = AS_JSON,
     val_fraction: float | None = typer.Option(
-        None, help="Share of train held out where there is no val. [default: 0.1; CIFAR-LT 0]"
+        None,
+        help="Fraction of train held out for validation, if there is no validation set.",
+        show_default="0.1; 0 for CIFAR-LT",
+        rich_help_panel=SPLITS,
     ),
     test_fraction: float | None = typer.Option(
-        None, help="Share of train held out where there is no test. [default: 0]"
+        None,
+        help="Fraction of train held out for testing, if there is no test set.",
+        show_default="0",
+        rich_help_panel=SPLITS,
     ),
     group_by: str | None = typer.Option(
         None,
-        help="Regular expression that finds an image's group in its path: images of one group "
-        "(a video, a patient, a camera) go to one split.",
+        help="Regular expression for the group in an image's path. Images of one group (a video, a "
+        "patient, a camera) stay in one split.",
+        show_default="no groups",
+        rich_help_panel=SPLITS,
     ),
     group_column: str | None = typer.Option(
-        None, help="csv, parquet: the column that names an image's group."
+        None,
+        help="csv, parquet: the column with the group.",
+        show_default="no groups",
+        rich_help_panel=SPLITS,
     ),
-    seed: int | None = typer.Option(None, help="Of every random choice. [default: 0]"),
-    lists: Path | None = typer.Option(
-        None, help="Folder of list files (path label), or one. [default: beside the images]"
+    imbalance: float | None = typer.Option(
+        None,
+        help="digits, CIFAR-LT: imbalance factor, images of the largest class per image of the "
+        "smallest.",
+        show_default="50; 100 for CIFAR-LT",
+        rich_help_panel=SPLITS,
     ),
-    columns: tuple[str, str] | None = typer.Option(
-        None, help="csv, parquet: the columns of paths and labels. [default: path label]"
-    ),
-    label_key: str | None = typer.Option(
-        None, help="webdataset: the label's key in the .json member. [default: the .cls member]"
-    ),
-    encoding: str | None = typer.Option(
-        None, help="Of lists, tables and folders' names: cp1252, latin-1, ... [default: UTF-8]"
+    seed: int | None = typer.Option(
+        None, help="Random seed of the splits.", show_default="0", rich_help_panel=SPLITS
     ),
     allow_partial: bool = typer.Option(
-        False, "--allow-partial", help="Go on where a published data set has another size."
+        False,
+        "--allow-partial",
+        help="Accept a published data set with missing or additional images.",
+        rich_help_panel=SPLITS,
+    ),
+    lists: Path | None = typer.Option(
+        None,
+        help="List files with a path and a label per line: a folder or one file.",
+        show_default="next to the images",
+        rich_help_panel=LABELS,
+    ),
+    columns: tuple[str, str] | None = typer.Option(
+        None,
+        help="csv, parquet: the columns with the path and the label.",
+        show_default="path label",
+        rich_help_panel=LABELS,
+    ),
+    label_key: str | None = typer.Option(
+        None,
+        help="webdataset: the key of the label in the .json member.",
+        show_default="the .cls member",
+        rich_help_panel=LABELS,
+    ),
+    encoding: str | None = typer.Option(
+        None,
+        help="Text encoding of lists, tables and folder names: cp1252, latin-1, ...",
+        show_default="UTF-8",
+        rich_help_panel=LABELS,
     ),
     max_side: int | None = typer.Option(
-        None, help="Shrink images whose longer side is above this, in pixels. [default: never]"
+        None,
+        help="Shrink images whose longer side exceeds this many pixels.",
+        show_default="no limit",
+        rich_help_panel=IMAGES,
     ),
     exif: str | None = typer.Option(
-        None, help="EXIF orientation: ignore, as the published pipelines do, or apply."
+        None,
+        help="EXIF orientation: ignore (as the published pipelines do) or apply.",
+        show_default="ignore",
+        rich_help_panel=IMAGES,
+    ),
+    check: str | None = typer.Option(
+        None,
+        help="How images are checked: decode (every image in full) or header.",
+        show_default="decode",
+        rich_help_panel=IMAGES,
+    ),
+    on_bad: str | None = typer.Option(
+        None,
+        help="Unreadable images: fail (stop at the end and list them) or skip (leave them out).",
+        show_default="fail",
+        rich_help_panel=IMAGES,
     ),
     progressive: str | None = typer.Option(
         None,
-        help="Progressive JPEGs: baseline, the same pixels and faster to decode, or keep, byte for "
-        "byte. [default: baseline]",
+        help="Progressive JPEGs: baseline (same pixels, faster to decode) or keep (same bytes).",
+        show_default="baseline",
+        rich_help_panel=IMAGES,
     ),
-    raw_budget: str | None = typer.Option(
+    format: str | None = typer.Option(
         None,
-        help="Keep images of the smallest classes decoded, in a cache beside the shards: 4GiB, or "
-        "10% of the images.",
+        help="Shard format: beton (FFCV) or tar (WebDataset).",
+        show_default="beton",
+        rich_help_panel=FILES,
+    ),
+    part_size: str | None = typer.Option(
+        None, help="Maximum size of a shard.", show_default="32GiB", rich_help_panel=FILES
     ),
     seek_spacing: int | None = typer.Option(
         None,
-        help="Bytes of a JPEG from one point of its seek index to the next; 0: no index. "
-        "[default: 576]",
+        help="Bytes of JPEG between two entries of the seek index; 0 for no index.",
+        show_default="576",
+        rich_help_panel=FILES,
     ),
-    check: str | None = typer.Option(
-        None, help="decode: decode every image once; header: read headers. [default: decode]"
+    raw_budget: str | None = typer.Option(
+        None,
+        help="Cache of decoded images of the smallest classes: 4GiB, or 10% of the images.",
+        show_default="no cache",
+        rich_help_panel=FILES,
     ),
-    on_bad: str | None = typer.Option(
-        None, help="fail: stop at the end with the list; skip: leave them out. [default: fail]"
-    ),
-    format: str | None = typer.Option(None, help="beton or tar. [default: beton]"),
-    part_size: str | None = typer.Option(
-        None, help="Bytes of images from which on a split gets another file. [default: 32GiB]"
-    ),
-    jobs: int | None = typer.Option(None, help="Worker processes. [default: the usable cores]"),
     on: str = typer.Option(
-        "local", help="Who makes the parts: local, ray, or ray://HOST:PORT for a cluster."
+        "local",
+        help="Where shards are made: local, ray, or ray://HOST:PORT for a cluster.",
+        rich_help_panel=STEPS,
     ),
     plan: bool = typer.Option(
-        False, "--plan", help="Only list the source and write down what goes into which part."
+        False,
+        "--plan",
+        help="Only list the source and plan the shards.",
+        rich_help_panel=STEPS,
     ),
     task: str | None = typer.Option(
         None,
-        help="Only make part I of the plan in --out; I/N makes every N-th from I on. By any "
-        "scheduler, in any order.",
+        help="Only make shard I of the plan in --out; I/N: every N-th from I on. For any scheduler, "
+        "in any order.",
+        show_default="all",
+        rich_help_panel=STEPS,
     ),
     merge: bool = typer.Option(
-        False, "--merge", help="Only write the table in --out, of the parts that tasks have made."
+        False,
+        "--merge",
+        help="Only write the index in --out, from the shards of the tasks.",
+        rich_help_panel=STEPS,
     ),
-    as_json: bool = typer.Option(False, "--json", help="One JSON object at the end, for scripts."),
 ) -> None:
-    """Convert a data set to shards: a few big files and a table of where each image is."""
+    """Convert a data set to shards: a few large files and an index."""
     from fasttail.shards import steps
 
     steps.run(
@@ -143,12 +218,14 @@ def convert(
     )
 
 
-@commands.command(epilog="Example: fasttail verify shards/inat2018")
+@commands.command(epilog=examples("fasttail verify shards/inat2018"))
 def verify(
-    shards: str = typer.Argument(..., help="The directory or URL of the shards."),
-    as_json: bool = typer.Option(False, "--json", help="One JSON object, for scripts."),
+    shards: str = typer.Argument(..., help=DATASET_URL),
+    as_json: bool = AS_JSON,
 ) -> None:
-    """Read every sample again: its crc32, its place, the tables. Exit code 1 if there is damage."""
+    """Verify checksums, offsets and index of a converted data set.
+
+    The exit code is 1 if there is damage."""
     from fasttail.shards import command
     from fasttail.stores import folder_or_url
 
@@ -156,41 +233,50 @@ def verify(
 
 
 @commands.command(
-    epilog="Examples: fasttail index data/*.tar --label-key label;  "
-    "fasttail index --seek shards/places-lt"
+    epilog=examples(
+        "fasttail index data/*.tar --label-key label",
+        "fasttail index --seek shards/places-lt",
+    )
 )
 def index(
     tars: list[Path] = typer.Argument(
         ...,
         metavar="TARS",
-        help="Tars of WebDataset samples; train-*, val-*, test-* by their names. With --seek: "
-        "directories of shards.",
+        help="WebDataset tars; the split is in the name: train-*, val-*, test-*. With --seek: "
+        "directories of converted data sets.",
     ),
     seek: bool = typer.Option(
-        False, "--seek", help="Make the seek index of shards that exist, and change nothing else."
+        False, "--seek", help="Only build the seek index of data sets that are converted already."
+    ),
+    out: Path | None = typer.Option(
+        None, help="Output directory.", show_default="shards/ and the name of the tars' folder"
+    ),
+    label_key: str | None = typer.Option(
+        None,
+        help="The key of the label in the .json member.",
+        show_default="the .cls member",
+    ),
+    check: str | None = typer.Option(
+        None,
+        help="How images are checked: decode (every image in full) or header.",
+        show_default="decode",
+    ),
+    on_bad: str | None = typer.Option(
+        None,
+        help="Unreadable images: fail (stop at the end and list them) or skip (leave them out).",
+        show_default="fail",
     ),
     seek_spacing: int | None = typer.Option(
         None,
-        help="Bytes of a JPEG from one point of its seek index to the next; 0: no index. "
-        "[default: 576]",
+        help="Bytes of JPEG between two entries of the seek index; 0 for no index.",
+        show_default="576",
     ),
-    out: Path | None = typer.Option(
-        None, help="Where the table goes. [default: shards/NAME, by the folder of the tars]"
+    jobs: int | None = typer.Option(
+        None, help="Worker processes.", show_default="all usable cores"
     ),
-    label_key: str | None = typer.Option(
-        None, help="The label's key in the .json member. [default: the .cls member]"
-    ),
-    check: str | None = typer.Option(
-        None, help="decode: decode every image once; header: read headers. [default: decode]"
-    ),
-    on_bad: str | None = typer.Option(
-        None, help="fail: stop at the end with the list; skip: leave them out. [default: fail]"
-    ),
-    jobs: int | None = typer.Option(None, help="Worker processes. [default: the usable cores]"),
-    as_json: bool = typer.Option(False, "--json", help="One JSON object at the end, for scripts."),
+    as_json: bool = AS_JSON,
 ) -> None:
-    """Make the class-index table over tar shards that exist, or the seek index of any shards;
-    nothing is copied."""
+    """Index existing WebDataset tars in place, without copying them."""
     from fasttail.shards import command
 
     if seek:
@@ -201,34 +287,39 @@ def index(
 
 
 @commands.command(
-    epilog="Examples: fasttail cache shards/places-lt --budget 4GiB;  "
-    "fasttail cache shards/places-lt --remove"
+    epilog=examples(
+        "fasttail cache shards/places-lt --budget 4GiB",
+        "fasttail cache shards/places-lt --remove",
+    )
 )
 def cache(
-    shards: Path = typer.Argument(..., help="The directory of the shards."),
+    shards: Path = typer.Argument(..., help=DATASET_DIR),
     budget: str | None = typer.Option(
-        None, help="How much to keep: 4GiB of decoded images, or 10% of the images."
+        None, help="Size of the cache: 4GiB of decoded images, or 10% of the images."
     ),
-    remove: bool = typer.Option(False, "--remove", help="Remove what is kept."),
-    as_json: bool = typer.Option(False, "--json", help="One JSON object at the end, for scripts."),
+    remove: bool = typer.Option(False, "--remove", help="Delete the cache."),
+    as_json: bool = AS_JSON,
 ) -> None:
-    """Keep images of train's smallest classes decoded, beside the shards: the ones that are drawn
-    most often."""
+    """Cache decoded images of the smallest classes, which are drawn most often."""
     from fasttail.shards import command
 
     command.run_cache(shards, budget, drop=remove, as_json=as_json)
 
 
 @commands.command(
-    epilog="Examples: fasttail inspect shards/places-lt;  "
-    "fasttail inspect shards/mine --html mine.html"
+    epilog=examples(
+        "fasttail inspect shards/places-lt",
+        "fasttail inspect shards/mine --html mine.html",
+    )
 )
 def inspect(
-    shards: str = typer.Argument(..., help="The directory or URL of the shards."),
-    as_json: bool = typer.Option(False, "--json", help="One JSON object, for scripts."),
-    html: Path | None = typer.Option(None, help="Write a page with figures and pictures too."),
+    shards: str = typer.Argument(..., help=DATASET_URL),
+    as_json: bool = AS_JSON,
+    html: Path | None = typer.Option(
+        None, help="Also write a page with figures and images.", show_default="no page"
+    ),
 ) -> None:
-    """Say what is in shards: classes, sizes, copies, what raw images cover, an epoch's time."""
+    """Summarize a converted data set: classes, image sizes, duplicates, loading speed."""
     from fasttail.report import inspect
     from fasttail.stores import folder_or_url
 

@@ -1,110 +1,147 @@
-"""Training and what came of it: train, eval, compare, study, report."""
+"""Training and its results: train, config, eval, compare, study, report."""
 
 from pathlib import Path
 
 import typer
 
-commands = typer.Typer()
+from fasttail.cli.common import AS_JSON, RUN, examples
 
+commands = typer.Typer()
 
 BOTH, STAGE_1, STAGE_2 = "Both stages", "Stage rep", "Stage cls"
 
 
 @commands.command(
-    epilog="Examples: fasttail train --stage rep --dataset cifar10-lt --sampler sqrt;  "
-    "fasttail train --stage cls --run runs/cifar10-lt-resnet32-sqrt --method all;  "
-    "python -m fasttail.torchrun --nproc-per-node 8 train --stage rep --dataset inat2018"
+    epilog=examples(
+        "fasttail train --stage rep --dataset cifar10-lt --sampler sqrt",
+        "fasttail train --stage cls --run runs/cifar10-lt-resnet32-sqrt",
+        "python -m fasttail.torchrun --nproc-per-node 8 train --stage rep",
+    )
 )
 def train(
     ctx: typer.Context,
     stage: str = typer.Option(
-        ..., help="rep: learn the representation; cls: class-balanced classifiers on it."
+        ..., help="rep: learn the representation. cls: train class-balanced classifiers on it."
     ),
     dataset: str | None = typer.Option(
-        None, help="Data set to train on, in shards/. [default: the only one there]"
+        None, help="Converted data set, by name.", show_default="the only one in shards/"
     ),
     shards: str | None = typer.Option(
-        None, help="Directory or URL (s3://...) of the data set's shards, instead."
+        None,
+        help="Directory or URL (s3://...) of the converted data set.",
+        show_default="shards/DATASET",
     ),
     config: str | None = typer.Option(
-        None, help="Recipe: a YAML file or a name in configs/. [default: the data set's]"
+        None,
+        help="Recipe: a YAML file, or the name of one that comes with fasttail.",
+        show_default="the data set's",
     ),
     run: Path | None = typer.Option(
         None,
         "--run",
         "--run-dir",  # torchrun takes --run for the beginning of its own --run-path
-        help="Directory of the run. [default: a new one in runs/; for cls the only one there]",
+        help="Directory of the run.",
+        show_default="a new one in runs/; for cls the only one there",
     ),
     init: str | None = typer.Option(
-        None, help="Initial weights: a run's directory, a file, or torchvision:resnet152."
+        None,
+        help="Initial weights: a run, a file, torchvision:NAME or timm:NAME.",
+        show_default="random",
     ),
     resume: bool = typer.Option(False, "--resume", help="Resume an interrupted run."),
     settings: list[str] | None = typer.Option(
         None,
         "--set",
-        help="Set any key: section.key=value, repeatable. fasttail config lists them.",
+        metavar="KEY=VALUE",
+        help="Set any key, as in optim.momentum=0.8; repeatable. fasttail config lists them.",
     ),
     sampler: str | None = typer.Option(
         None,
-        help="instance, class, sqrt, progressive or power:Q; of stage cls, the heads' sampler.",
+        help="instance, class, sqrt, progressive or power:Q. In stage cls: of the classifiers.",
+        show_default="instance; class in cls",
         rich_help_panel=BOTH,
     ),
     epochs: int | None = typer.Option(
-        None, help="Number of epochs of the stage.", rich_help_panel=BOTH
+        None,
+        help="Number of epochs of the stage.",
+        show_default="the recipe's",
+        rich_help_panel=BOTH,
     ),
     batch_size: int | None = typer.Option(
-        None, help="Images a step, over all processes.", rich_help_panel=BOTH
+        None,
+        help="Images per step, over all processes.",
+        show_default="the recipe's",
+        rich_help_panel=BOTH,
     ),
     lr: float | None = typer.Option(
-        None, help="Learning rate, for lr_batch_size images a step.", rich_help_panel=BOTH
+        None,
+        help="Learning rate for lr_batch_size images per step; it scales with the batch size.",
+        show_default="the recipe's",
+        rich_help_panel=BOTH,
     ),
-    seed: int | None = typer.Option(None, help="Random seed.", rich_help_panel=BOTH),
+    seed: int | None = typer.Option(
+        None, help="Random seed.", show_default="0", rich_help_panel=BOTH
+    ),
     protocol: str | None = typer.Option(
-        None, help="clean, or official: as the authors' code does it.", rich_help_panel=BOTH
+        None,
+        help="clean, or official: every detail as in the authors' code.",
+        show_default="clean",
+        rich_help_panel=BOTH,
     ),
     draws: str | None = typer.Option(
         None,
-        help="quota: exact numbers of draws per class; iid: independent draws; official: as the "
-        "authors' code.",
+        help="quota: a fixed number of draws per class. iid: independent draws, with replacement. "
+        "official: as in the authors' code.",
+        show_default="quota",
         rich_help_panel=BOTH,
     ),
     engine: str | None = typer.Option(
         None,
         help="auto, ffcv, dali, dali-region, resident, reference or synthetic.",
+        show_default="auto",
         rich_help_panel=BOTH,
     ),
     backbone: str | None = typer.Option(
         None,
-        help="A network of fasttail's, timm:NAME or torchvision:NAME; of stage cls, a frozen one "
-        "to put heads on without stage 1.",
+        help="resnet50, resnext50, ..., timm:NAME or torchvision:NAME. In stage cls: a frozen one, "
+        "for classifiers without stage 1.",
+        show_default="the recipe's",
         rich_help_panel=BOTH,
     ),
     px: int | None = typer.Option(
-        None, help="Height and width of the network's input, in pixels.", rich_help_panel=BOTH
+        None,
+        help="Height and width of the network's input, in pixels.",
+        show_default="the recipe's",
+        rich_help_panel=BOTH,
     ),
     loss: str | None = typer.Option(
         None,
         help="cross-entropy, weighted, balanced-softmax, logit-adjustment or ldam-drw.",
+        show_default="cross-entropy",
         rich_help_panel=STAGE_1,
     ),
     method: str = typer.Option(
         "all",
-        help="linear, crt, lws, tau, ncm, logit-adjust, balanced-softmax, crt-last-block, several "
-        "separated by commas, or all.",
+        help="Comma-separated: linear, crt, lws, tau, ncm, logit-adjust, balanced-softmax, "
+        "crt-last-block; or all.",
         rich_help_panel=STAGE_2,
     ),
     features: str | None = typer.Option(
         None,
-        help="bank: each image once, stored; images: augmented each epoch.",
+        help="bank: extract features once. images: augment the images in each epoch.",
+        show_default="bank",
         rich_help_panel=STAGE_2,
     ),
     views: int | None = typer.Option(
-        None, help="Random views of each training image in the bank.", rich_help_panel=STAGE_2
+        None,
+        help="Augmented views per training image in the feature bank; 0: the evaluation crop.",
+        show_default="0",
+        rich_help_panel=STAGE_2,
     ),
 ) -> None:
-    """Train: stage rep learns the backbone, stage cls gives it class-balanced classifiers.
+    """Train a backbone (stage rep), then class-balanced classifiers on it (stage cls).
 
-    What is not given is the recipe's."""
+    Options override the recipe."""
     from fasttail import stages
     from fasttail.stages.options import FLAGS
     from fasttail.stores import folder_or_url
@@ -126,18 +163,20 @@ def train(
 
 
 @commands.command(
-    "config", epilog="Examples: fasttail config;  fasttail config --config inat2018 --json"
+    "config", epilog=examples("fasttail config", "fasttail config --config inat2018 --json")
 )
 def show_config(
     config: str | None = typer.Option(
-        None, help="Recipe: a YAML file or a name in configs/. [default: fasttail's defaults]"
+        None,
+        help="Recipe: a YAML file, or the name of one that comes with fasttail.",
+        show_default="fasttail's defaults",
     ),
     settings: list[str] | None = typer.Option(
-        None, "--set", help="Set any key: section.key=value, repeatable."
+        None, "--set", metavar="KEY=VALUE", help="Set any key; repeatable."
     ),
-    as_json: bool = typer.Option(False, "--json", help="One JSON object, for scripts."),
+    as_json: bool = AS_JSON,
 ) -> None:
-    """List every key of the configuration with its value, default and meaning."""
+    """List every configuration key with its value, default and meaning."""
     from fasttail import recipes
     from fasttail.console import Reporter
 
@@ -149,29 +188,27 @@ def show_config(
         Reporter().keys(rows)
 
 
-@commands.command("eval", epilog="Example: fasttail eval --run runs/demo --split test")
+@commands.command("eval", epilog=examples("fasttail eval --run runs/demo --split test"))
 def evaluate(
-    run: Path | None = typer.Option(
-        None, "--run", "--run-dir", help="The run's directory. [default: the only one in runs/]"
-    ),
-    split: str = typer.Option("test", help="The split to read accuracies on."),
-    as_json: bool = typer.Option(False, "--json", help="One JSON object, for scripts."),
+    run: Path | None = RUN,
+    split: str = typer.Option("test", help="Split to evaluate on."),
+    as_json: bool = AS_JSON,
 ) -> None:
-    """Read the accuracies of a run's heads on a split again, and add them to metrics.json."""
+    """Evaluate all classifiers of a run on a split, and add the results to metrics.json."""
     from fasttail import stages
 
     stages.evaluate(run, split, as_json=as_json)
 
 
-@commands.command(epilog="Example: fasttail compare runs/seed-0 runs/seed-1 runs/seed-2")
+@commands.command(epilog=examples("fasttail compare runs/seed-0 runs/seed-1 runs/seed-2"))
 def compare(
-    runs: list[Path] = typer.Argument(..., help="The runs' directories."),
+    runs: list[Path] = typer.Argument(..., help="Directories of the runs."),
     split: str | None = typer.Option(
-        None, help="The split of the numbers. [default: test, or val where there is no test]"
+        None, help="Split of the results.", show_default="test, or val if there is no test set"
     ),
-    as_json: bool = typer.Option(False, "--json", help="One JSON object, for scripts."),
+    as_json: bool = AS_JSON,
 ) -> None:
-    """Put several runs' numbers together: each method's mean and spread over seeds, say."""
+    """Show mean ± standard deviation over runs, such as several random seeds."""
     from fasttail.console import Reporter
     from fasttail.evaluate import compare
 
@@ -179,39 +216,52 @@ def compare(
 
 
 @commands.command(
-    epilog="Examples: fasttail study --dataset cifar10-lt --seeds 3;  "
-    "fasttail study --samplers instance,class --backbones resnet32,resnet56 --epochs 30;  "
-    "python -m fasttail.torchrun --nproc-per-node 8 study --dataset imagenet-lt"
+    epilog=examples(
+        "fasttail study --dataset cifar10-lt --seeds 3",
+        "fasttail study --samplers instance,class --backbones resnet32,resnet56",
+        "python -m fasttail.torchrun --nproc-per-node 8 study --dataset imagenet-lt",
+    )
 )
 def study(
     samplers: str = typer.Option(
-        "instance,class,sqrt,progressive", help="Stage 1's samplers, with commas between."
+        "instance,class,sqrt,progressive", help="Samplers of stage 1, comma-separated."
     ),
-    seeds: int = typer.Option(1, help="Runs of each, with the seeds 0, 1, ..."),
+    seeds: int = typer.Option(1, help="Runs of each combination, with random seeds 0, 1, ..."),
     backbones: str | None = typer.Option(
-        None, help="With commas between. [default: the recipe's one]"
+        None, help="Backbones, comma-separated.", show_default="the recipe's"
     ),
-    methods: str = typer.Option("all", help="Heads on each, with commas between, or all."),
+    methods: str = typer.Option("all", help="Stage 2 methods, comma-separated, or all."),
     init: str | None = typer.Option(
-        None, help="Weights that every run starts from, as fasttail train takes them."
+        None,
+        help="Initial weights of every run, as in fasttail train.",
+        show_default="random",
     ),
     dataset: str | None = typer.Option(
-        None, help="The data set whose shards to train on. [default: the only one in shards/]"
+        None, help="Converted data set, by name.", show_default="the only one in shards/"
     ),
-    shards: str | None = typer.Option(None, help="The directory or URL of the shards, instead."),
+    shards: str | None = typer.Option(
+        None,
+        help="Directory or URL (s3://...) of the converted data set.",
+        show_default="shards/DATASET",
+    ),
     config: str | None = typer.Option(
-        None, help="A recipe: a YAML file or one of configs/ by name. [default: the data set's]"
+        None,
+        help="Recipe: a YAML file, or the name of one that comes with fasttail.",
+        show_default="the data set's",
     ),
-    epochs: int | None = typer.Option(None, help="Of stage 1, instead of the recipe's."),
+    epochs: int | None = typer.Option(
+        None, help="Number of epochs of stage 1.", show_default="the recipe's"
+    ),
     settings: list[str] | None = typer.Option(
-        None, "--set", help="Change one value: section.key=value. May be given again."
+        None, "--set", metavar="KEY=VALUE", help="Set any key; repeatable."
     ),
     out: Path | None = typer.Option(
-        None, help="The study's directory. [default: studies/ and the shards' name]"
+        None, help="Output directory.", show_default="studies/ and the data set's name"
     ),
 ) -> None:
-    """Compare samplers and heads: every head on every sampler's representation, one matrix and its
-    picture. The same command again goes on where it was stopped."""
+    """Compare samplers and classifiers: train all combinations, make a table and a figure.
+
+    The same command resumes an interrupted study."""
     from fasttail.stores import folder_or_url
     from fasttail.study.asked import StudyOptions
     from fasttail.study.run import study
@@ -234,16 +284,20 @@ def study(
 
 
 @commands.command(
-    epilog="Examples: fasttail report runs/demo;  "
-    "fasttail report runs/mine-sqrt runs/mine-class --out compared.html"
+    epilog=examples(
+        "fasttail report runs/demo",
+        "fasttail report runs/mine-sqrt runs/mine-class --out compared.html",
+    )
 )
 def report(
-    runs: list[Path] = typer.Argument(..., help="Directories of runs, shown side by side."),
+    runs: list[Path] = typer.Argument(..., help="Directories of the runs, shown side by side."),
     out: Path | None = typer.Option(
-        None, help="The page. [default: report.html in the run, or beside the first of several]"
+        None,
+        help="HTML file to write.",
+        show_default="report.html in the run; of several runs, beside the first",
     ),
 ) -> None:
-    """Write a page about runs: results, accuracy by class, curves, the worst classes."""
+    """Write an HTML report of runs: results, accuracy per class, training curves, worst classes."""
     from fasttail import report
 
     print(report.write_all(runs, out))

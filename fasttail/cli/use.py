@@ -4,68 +4,78 @@ from pathlib import Path
 
 import typer
 
+from fasttail.cli.common import AS_JSON, RUN, examples
+
 commands = typer.Typer()
 
 
 @commands.command(
-    epilog="Examples: fasttail export --run runs/demo --method tau --to onnx;  "
-    "fasttail export --to state --out classifier.safetensors"
+    epilog=examples(
+        "fasttail export --run runs/demo --method tau --to onnx",
+        "fasttail export --to state --out classifier.safetensors",
+    )
 )
 def export(
-    run: Path | None = typer.Option(
-        None, "--run", "--run-dir", help="The run's directory. [default: the only one in runs/]"
-    ),
+    run: Path | None = RUN,
     method: str | None = typer.Option(
-        None, help="Which head: joint, crt, lws, tau, ncm, ... [default: the best on val]"
+        None,
+        help="Classifier: joint, crt, lws, tau, ncm, ...",
+        show_default="the best on the validation set",
     ),
-    to: str = typer.Option("state", help="state (safetensors), pt2 or onnx."),
-    out: Path | None = typer.Option(None, help="The file. [default: RUN/exports/METHOD.*]"),
+    to: str = typer.Option("state", help="File format: state (safetensors), pt2 or onnx."),
+    out: Path | None = typer.Option(None, help="Output file.", show_default="RUN/exports/METHOD.*"),
 ) -> None:
-    """Write a run's classifier to one file: names, normalisation and the folded head inside."""
+    """Export a trained classifier to one file, with class names and normalization."""
     from fasttail.export.command import export
 
     export(run, method, to, out)
 
 
 @commands.command(
-    epilog="Examples: fasttail predict --run runs/demo photos/;  "
-    "find photos -name '*.jpg' | fasttail predict --model tau.onnx --json -"
+    epilog=examples(
+        "fasttail predict --run runs/demo photos/",
+        "find photos -name '*.jpg' | fasttail predict --model tau.onnx --json -",
+    )
 )
 def predict(
     images: list[str] = typer.Argument(
-        ..., help="Files, folders (with all below them), or - for paths on stdin."
+        ..., help="Image files, folders (searched recursively), or - for paths on stdin."
     ),
-    run: Path | None = typer.Option(
-        None, "--run", "--run-dir", help="The run's directory. [default: the only one in runs/]"
+    run: Path | None = RUN,
+    method: str | None = typer.Option(
+        None,
+        help="Classifier: joint, crt, lws, tau, ncm, ...",
+        show_default="the best on the validation set",
     ),
-    method: str | None = typer.Option(None, help="Which head. [default: the best on val]"),
-    model: Path | None = typer.Option(None, help="An exported file (state or onnx) instead."),
-    topk: int = typer.Option(5, help="How many classes of each image."),
-    as_json: bool = typer.Option(False, "--json", help="One JSON object a line."),
+    model: Path | None = typer.Option(
+        None, help="An exported file (state or onnx), instead of a run."
+    ),
+    topk: int = typer.Option(5, help="Number of classes per image."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object per image."),
 ) -> None:
-    """Name what is on images. Exit code 1 if some of them could not be read."""
+    """Classify images.
+
+    The exit code is 1 if an image could not be read."""
     from fasttail.export.predict import predict
 
     bad = predict(images, run=run, method=method, model=model, topk=topk, as_json=as_json)
     raise typer.Exit(1 if bad else 0)
 
 
-@commands.command(epilog="Example: fasttail engines --json")
-def engines(
-    as_json: bool = typer.Option(False, "--json", help="One JSON object, for scripts."),
-) -> None:
-    """Say which engines work on this machine, by decoding an image with each. Exit code 1 if one
-    is installed and does not work."""
+@commands.command(epilog=examples("fasttail engines --json"))
+def engines(as_json: bool = AS_JSON) -> None:
+    """Test which engines work on this machine.
+
+    The exit code is 1 if one is installed and does not work."""
     from fasttail.engines import survey
 
     if not survey.show(as_json=as_json):
         raise typer.Exit(1)
 
 
-@commands.command(epilog="Example: fasttail demo")
+@commands.command(epilog=examples("fasttail demo"))
 def demo() -> None:
-    """See the whole method in a minute: handwritten digits made long-tailed, both stages, the
-    table."""
+    """Run both stages on handwritten digits, in about a minute."""
     from fasttail.demo import demo
 
     demo()

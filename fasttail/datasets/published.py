@@ -114,5 +114,7 @@ def check(index: Index, name: str, cfg: ConvertConfig) -> Index:
         return index
     text = f"{name} is not the published data set: {'; '.join(wrong)}"
     if not cfg.allow_partial:
-        raise UserError(f"{text}: results will not compare; go on with --allow-partial")
+        raise UserError(
+            f"{text}: results will not be comparable; to convert it anyway: --allow-partial"
+        )
     return replace(index, notes=(*index.notes, f"WARNING: {text}"))

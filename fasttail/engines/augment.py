@@ -1,4 +1,4 @@
-"""uint8 batches -> what a network eats, on the device: colour jitter, normalise, channels-last.
+"""uint8 batches -> the network's input, on the device: colour jitter, normalise, channels-last.
 
 Flips are the engine's. The jitter is torchvision's `ColorJitter` on float images, one set of
 factors and one order an image, over the whole batch at once.

@@ -105,8 +105,7 @@ def check(name: str, px: int) -> None:
         except (AssertionError, RuntimeError):
             own_px = network.expected.px
             raise UserError(
-                f"{name} takes no images of {px} px (data.px): it is made for {own_px}, "
-                f"--set data.px={own_px}"
+                f"{name} takes no images of {px} px: it is made for {own_px} (--px {own_px})"
             ) from None
 
 

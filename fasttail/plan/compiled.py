@@ -17,7 +17,7 @@ Python, the CPU with its features, and the signature. A name that exists is righ
 the name does.
 
 The files lie in the user's cache folder: $NUMBA_CACHE_DIR, $XDG_CACHE_HOME or ~/.cache. Where that
-can't be written, or others could write to it, nothing is kept and every process compiles anew.
+can't be written, or others could write to it, nothing is kept and every process compiles again.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Where an iteration over epochs stands, and how it is taken up again.
+"""Where an iteration over epochs stands, and how it is resumed.
 
 Each iteration begins an epoch: the one that was set or loaded, or else the one after the last that
 was begun. A loaded one begins in its middle.
@@ -12,7 +12,7 @@ from fasttail.errors import UserError
 
 class Cursor:
     """`step` batches of `epoch` have been handed out. `settings` gives what the batches depend on:
-    a state is taken up under the same only."""
+    a state is resumed under the same only."""
 
     def __init__(self, settings: Callable[[], Mapping[str, Any]]) -> None:
         self.epoch = self.step = 0

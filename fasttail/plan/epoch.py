@@ -171,7 +171,7 @@ class TrainEpoch:
 
 
 class EvalEpoch:
-    """Every sample once, in stored order; the last batch is as short as it comes.
+    """Every sample once, in stored order; the last batch may be smaller.
 
     A rank's slice of a batch that is smaller than the number of ranks may be empty: then that rank
     has one step less. Over all ranks each sample is there once.

@@ -121,7 +121,7 @@ def find(slot, sums_C1, guide_G, shift):
 
 
 class ClassDraws:
-    """So and so many draws of each class, in the order of `order_key`; a class's draws are those on
+    """A fixed number of draws per class, in the order of `order_key`; a class's draws are those on
     its ring from number `drawn_C` on. int64 [C] both."""
 
     def __init__(
@@ -220,8 +220,8 @@ def quota_draws(first, order_key, sums_C1, guide_G, shift, rows_C, samples_N, id
 
 
 class IidOrder:
-    """As the paper words it: each draw for itself, first a class by its probability, then one of
-    its images, all alike."""
+    """As the paper words it: independent draws, with replacement. First a class by its
+    probability, then one of its images, all equally likely."""
 
     def __init__(self, table: ClassTable, p: Probabilities, epoch: Epoch) -> None:
         p_C = p(epoch.number) if callable(p) else p

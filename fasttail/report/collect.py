@@ -103,7 +103,7 @@ def collect(run_dir: Path) -> RunView:
         opened = shards.open(run.shards_dir)
         if opened.digest != run.shards_digest:
             raise UserError(
-                f"{run.shards_dir} holds other shards than those the run was begun with: no "
+                f"{run.shards_dir} holds other shards than those the run was started with: no "
                 "calibration or pictures"
             )
         view.counts_C = np.asarray(opened.split("train").counts_C)
@@ -125,7 +125,7 @@ def _made(run: Run, training: TrainingLog, stage2: Mapping[str, Any] | None) -> 
     made = [Made.of(begun, run.provenance, **shards_facts)]
     again = [start.get("provenance", {}) for start in training.starts[1:]]
     if again:
-        made.append(Made.of("stage 1, taken up again", again[-1], times=f"{len(again)}"))
+        made.append(Made.of("stage 1, resumed", again[-1], times=f"{len(again)}"))
     return [*made, Made.of("stage 2", stage2.get("provenance", {}))] if stage2 else made
 
 

@@ -44,7 +44,7 @@ class TauCurve:
 
 
 def load(run: Run) -> list[Head]:
-    """The run's heads, on the CPU. `UserError` if stage 1 has not ended there."""
+    """The run's heads, on the CPU. `UserError` if stage 1 is not finished."""
     model = rep.load_model(run, pick(ComputeConfig(device="cpu"), World()))
     return classify.saved_heads(run, model)
 

@@ -14,7 +14,7 @@ MOST_POINTS = 400  # of a curve: a longer one is averaged
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """What a training wrote as it went. T lines of training, V looks at val.
+    """What a training wrote as it went. T lines of training, V validations.
 
     `epoch_T` and `val_epoch_V` are epochs that were done, with fractions; `train` has "lr", "loss",
     "images_per_s" (one process's) and "waiting_share" (0..1), float64 [T] each; `val` has

@@ -14,12 +14,14 @@ from markupsafe import Markup
 import fasttail
 from fasttail import atomic
 from fasttail.console import COLUMNS
+from fasttail.protocol import named, reported
 from fasttail.report import figures, svg
 from fasttail.report.collect import RunView
 from fasttail.report.figures import Draw
 
 SHOWN = {**COLUMNS, "ece": "ECE"}
 LOWER_IS_BETTER = ("ece",)
+COMPARED = {"all_micro": "Accuracy over images", "few": "Accuracy on few-shot classes"}
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ def write_runs(views: Sequence[RunView], out: Path) -> None:
         views=list(zip(names, views, strict=True)),
         facts=[_facts(view) for view in views],
         rows=_sorted(rows),
+        matrices=_matrices(rows) if len(names) > 1 else {},
         columns=columns,
         sections=sections,
         settings=[_yaml(view) for view in views],
@@ -224,6 +227,19 @@ def _mark_best(rows: Sequence[dict[str, Any]], columns: Iterable[str]) -> None:
             for row in of_split:
                 if row[column] == best and len(of_split) > 1:
                     row["best"].add(column)
+
+
+def _matrices(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
+    """Of the split that is reported: title -> head -> run -> {"value", "best"}."""
+    split = reported(row["split"] for row in rows)
+    found: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
+    for column, title in COMPARED.items():
+        heads = found.setdefault(f"{title}, {split}", {})
+        for row in rows:
+            if row["split"] == split and row.get(column) is not None:
+                cell = {"value": row[column], "best": column in row["best"]}
+                heads.setdefault(named(row["method"], row["protocol"]), {})[row["run"]] = cell
+    return {title: heads for title, heads in found.items() if heads}
 
 
 def _yaml(view: RunView) -> str:

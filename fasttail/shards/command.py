@@ -12,18 +12,11 @@ from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from fasttail.config import ConvertConfig
 from fasttail.console import Reporter, complaints, remarks
 from fasttail.errors import UserError, printable, stoppable
+from fasttail.progress import progress
 from fasttail.shards import tail
 from fasttail.shards.columns import JPG
 from fasttail.shards.image import BASELINE, IGNORED
@@ -34,10 +27,7 @@ from fasttail.shards.tarindex import index_tars
 from fasttail.shards.verify import verify
 from fasttail.world import World
 
-GO_ON = (
-    "nothing unfinished has a final name, and the same command goes on from the parts that are "
-    "finished"
-)
+GO_ON = "finished shards are kept, and the same command resumes after them"
 
 
 def data_root() -> Path:
@@ -57,8 +47,8 @@ def run_index(
     cfg = config_from(options)
     console = remarks()
     out = out or shards_root() / tars[0].resolve().parent.name
-    with stopped_politely(), bar(console) as progress:
-        shards = index_tars(tars, out, cfg, progress)
+    with stopped_politely(), bar(console) as show:
+        shards = index_tars(tars, out, cfg, show)
     say_shards(console, shards)
     if as_json:
         say_json(shards)
@@ -69,8 +59,8 @@ def run_seek(folders: list[Path], spacing: int | None, *, as_json: bool = False)
     cfg = config_from({"seek_spacing": spacing})
     console = remarks()
     for folder in folders:
-        with stopped_politely(), bar(console) as progress:
-            shards = add_seek(folder, cfg.seek_spacing, progress)
+        with stopped_politely(), bar(console) as show:
+            shards = add_seek(folder, cfg.seek_spacing, show)
         _say_beside(console, shards)
         if as_json:
             say_json(shards)
@@ -87,8 +77,8 @@ def run_cache(folder: Path, budget: str | None, *, drop: bool, as_json: bool = F
         return
     wanted = config_from({"raw_budget": budget}, {"raw_budget": "--budget"}).raw_budget
     assert wanted is not None
-    with stopped_politely(), bar(console) as progress:
-        tail.keep(folder, wanted, progress)
+    with stopped_politely(), bar(console) as show:
+        tail.keep(folder, wanted, show)
     shards = open_shards(folder)
     _say_beside(console, shards)
     if as_json:
@@ -98,8 +88,8 @@ def run_cache(folder: Path, budget: str | None, *, drop: bool, as_json: bool = F
 def run_verify(folder: Path | str, *, as_json: bool = False) -> None:
     """`fasttail verify`: prints what is wrong and exits with 1, or says that all is well."""
     console = remarks()
-    with bar(console) as progress:
-        found = verify(folder, progress)
+    with bar(console) as show:
+        found = verify(folder, show)
     if as_json:
         Reporter().json({"shards": str(folder), "whole": not found.problems, **asdict(found)})
     if found.problems:
@@ -109,7 +99,7 @@ def run_verify(folder: Path | str, *, as_json: bool = False) -> None:
         complaints().print(f"{folder} is damaged: {len(found.problems)} findings", markup=False)
         raise SystemExit(1)
     console.print(
-        f"{folder} is whole: {found.samples:,} samples, {found.bytes / 1e6:,.1f} MB read",
+        f"{folder} is intact: {found.samples:,} samples, {found.bytes / 1e6:,.1f} MB read",
         markup=False,
     )
 
@@ -150,22 +140,8 @@ def bar(console: Console) -> Iterator[Callable[[str, int, int], None] | None]:
     if not World.from_env().is_main:
         yield None
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("images"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    # Where the output is no terminal, a bar would leave a line of blocks in the log.
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=None)
-
-        def show(what: str, done: int, total: int) -> None:
-            progress.update(task, description=what, completed=done, total=total)
-
-        yield show
+    with progress(console, "", None, "images") as shown:
+        yield shown.show
 
 
 def say_shards(console: Console, shards: Shards) -> None:
@@ -173,7 +149,7 @@ def say_shards(console: Console, shards: Shards) -> None:
         console.print(line, markup=False)
 
     for name, split in shards.meta.splits.items():
-        parts = f" in {len(split.parts)} parts" if len(split.parts) > 1 else ""
+        parts = f" in {len(split.parts)} shards" if len(split.parts) > 1 else ""
         size = sum(part.bytes for part in split.parts)
         say(f"  {name}: {split.samples:,} images, {size / 1e6:,.1f} MB{parts}")
     for note in shards.meta.notes:

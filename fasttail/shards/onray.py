@@ -49,7 +49,7 @@ def make_parts(work: WorkDir, about: Manifest, address: str, advance: task.Advan
             except RayError as error:
                 raise UserError(
                     f"{part.name}: Ray gave it up after {RETRIES} tries ({type(error).__name__}): "
-                    "run the same command again: it takes up the finished parts"
+                    "run the same command again: it keeps the finished shards"
                 ) from error
             if said is not None:
                 raise UserError(said)

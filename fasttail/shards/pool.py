@@ -151,7 +151,7 @@ class Pool:
         if -code in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
             raise UserError(
                 f"a worker process was killed (signal {-code}) at {name}: by hand, or because "
-                "memory ran out; run the same command again: it takes up the finished parts"
+                "memory ran out; run the same command again: it keeps the finished shards"
             )
         if image < 0:
             raise RuntimeError(f"a worker process ended with exit code {code} before it began")

@@ -139,8 +139,8 @@ def need_space(work: WorkDir, size: int) -> None:
     free = work.free_bytes()
     if size > free:
         raise UserError(
-            f"{work.out}: the next part takes {_mib(size)}, only {_mib(free)} are free: make room, "
-            "then run the same command again: it takes up the finished parts"
+            f"{work.out}: the next shard takes {_mib(size)}, only {_mib(free)} are free: make "
+            "room, then run the same command again: it keeps the finished shards"
         )
 
 

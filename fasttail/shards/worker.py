@@ -190,7 +190,7 @@ class Worker:
         self.rule = rule
         self.container = container
         self.status = status
-        # Opened anew: a lock belongs to an opening, and this one was opened by the parent.
+        # Opened again: a lock belongs to an opening, and this one was opened by the parent.
         self.lock_fd = os.open(f"/proc/self/fd/{lock_fd}", os.O_RDWR | os.O_CLOEXEC)
         self._libc = ctypes.CDLL(None)
         self._open: dict[str, tuple[str, int]] = {}

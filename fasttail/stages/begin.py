@@ -54,9 +54,9 @@ def shards_of(run: Run) -> Shards:
     opened = shards.open(run.shards_dir)
     if opened.digest != run.shards_digest:
         raise UserError(
-            f"{run.shards_dir}: these are not the shards that {run.dir} was begun with "
+            f"{run.shards_dir}: these are not the shards that {run.dir} was started with "
             f"(digest {opened.digest[:12]}, not {run.shards_digest[:12]}): "
-            "convert them again as before, or begin a new run"
+            "convert them again as before, or start a new run"
         )
     if opened.class_names != run.class_names:
         raise UserError(
@@ -71,7 +71,7 @@ def computing(run: Run, world: World, go_on: Callable[[], str]) -> Iterator[tupl
     command's alone meanwhile; `go_on` says how to go on if it can't be written to."""
     compute = pick(run.config.compute, world)
     with (
-        atomic.explained(run.dir, lambda: f"go on with {go_on()}"),
+        atomic.explained(run.dir, lambda: f"resume with {go_on()}"),
         rundir.held(run) if world.is_main else nullcontext(),
         process_group(world, compute.device),
         Kept(run.config.data, compute.device, run.decoder) as engines,
@@ -140,7 +140,7 @@ def same_run(directory: Path, config: TrainConfig, init: str | None) -> Run:
     """The run that a job begun again has made the first time. `UserError` if it is another."""
     run = rundir.open_run(directory)
     if (run.config, run.init) != (config, init):
-        raise UserError(f"{directory}: the run there was begun with another configuration")
+        raise UserError(f"{directory}: the run there was started with another configuration")
     return run
 
 
@@ -154,7 +154,7 @@ def _check_fit(config: TrainConfig, opened: Shards, world: World) -> None:
     if config.optim.batch_size > len(split):
         raise UserError(
             f"{opened.dir}: a batch of {config.optim.batch_size} is more than the {len(split)} "
-            f"training images: give a smaller one with --set optim.batch_size=N"
+            "training images: give a smaller one with --batch-size N"
         )
     stage1_epochs(config, split, world)(0)
     stage1_mixes(config, world)

@@ -32,12 +32,12 @@ def begins_run(options: TrainOptions) -> bool:
 
 
 def opened_run(options: TrainOptions) -> Run:
-    """The run that is there already. `UserError` if it was begun with something else."""
+    """The run that is there already. `UserError` if it was started with something else."""
     run = rundir.open_run(options.run or rundir.only_run())
     backbone = options.flags.get("backbone", run.config.model.backbone)
     if backbone != run.config.model.backbone or options.init not in (None, run.init):
         raise UserError(
-            f"{run.dir}: it was begun with another network, {run.config.model.backbone} of "
+            f"{run.dir}: it was started with another network, {run.config.model.backbone} of "
             f"{run.init or 'its own stage 1'}: leave out --backbone and --init, or give another "
             "--run"
         )
@@ -59,7 +59,7 @@ def _from_run(options: TrainOptions, init: str, world: World) -> Run:
     if not world.is_main:
         return rundir.wait_for(directory)
     if not before.model_path.exists():
-        raise UserError(f"{init}: stage 1 has not ended there")
+        raise UserError(f"{init}: stage 1 is not finished there")
     return rundir.create(
         directory,
         before.config,

@@ -69,21 +69,24 @@ def configure(options: TrainOptions, config: TrainConfig) -> TrainConfig:
     """A configuration with what the command line says put in. `UserError` for what it can't be, and
     for an option of the other stage."""
     changes = recipes.parse_settings(options.settings)
+    typed: dict[str, str] = {}
     for name, value in options.flags.items():
+        option = f"--{name.replace('_', '-')}"
         keys = getattr(FLAGS[name], options.stage)
         if not keys:
             raise UserError(
-                f"--{name.replace('_', '-')} is an option of the other stage, not of --stage "
-                f"{options.stage}: leave it out"
+                f"{option} is an option of the other stage, not of --stage {options.stage}: "
+                "leave it out"
             )
         changes |= dict.fromkeys(keys, value)
-    return recipes.change(config, changes)
+        typed |= dict.fromkeys(keys, option)
+    return recipes.change(config, changes, typed)
 
 
 def refuse_changes(options: TrainOptions, run: Run) -> None:
     """A resumed run goes on as it was begun, or its numbers would be of neither."""
     if configure(options, run.config) != run.config or options.config or options.init:
         raise UserError(
-            f"{run.dir}: a run is resumed with the configuration it was begun with: "
+            f"{run.dir}: a run is resumed with the configuration it was started with: "
             "leave out --config, --init, --set and the options that change it"
         )

@@ -36,13 +36,13 @@ def train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
     opened = shards_of(run)
     resume = options.resume or world.restarts > 0
     with (
-        stoppable(lambda: f"what is done is kept: go on with {_go_on(run)}"),
+        stoppable(lambda: f"progress is saved: resume with {_go_on(run)}"),
         rundir.discarded_if_refused(run, new=not resume and world.is_main),
         computing(run, world, lambda: _go_on(run)) as (compute, engines),
     ):
         announce(run, opened, compute, world, reporter)
         if run.model_path.exists():
-            reporter.say(f"{run.dir}: stage 1 has ended here before")
+            reporter.say(f"{run.dir}: stage 1 is already finished")
             model = rep.load_model(run, compute)
         else:
             try:
@@ -50,9 +50,7 @@ def train_rep(options: TrainOptions, world: World, reporter: Reporter) -> Run:
             except Preempted as asked:
                 if asked.signal == signal.SIGINT:
                     raise KeyboardInterrupt from None
-                reporter.say(
-                    f"asked to leave, and the checkpoint is written: go on with {_go_on(run)}"
-                )
+                reporter.say(f"preempted: checkpoint saved. Resume with {_go_on(run)}")
                 return run
         stage = Stage(run, model, opened, world, compute, reporter, engines)
         rows = classify.score_everywhere([classify.joint_head(model, run.protocol)], stage)
@@ -92,7 +90,7 @@ def _train(
 def _smaller(run: Run) -> str:
     """What takes less memory."""
     optim = run.config.optim
-    smaller = f"--set optim.batch_size={max(optim.batch_size // 2, 1)} lowers the learning rate too"
+    smaller = f"--batch-size {max(optim.batch_size // 2, 1)} lowers the learning rate too"
     if run.config.compute.cuda_graphs:  # which are of whole batches
         return smaller
     parts = f"--set optim.accumulate={2 * optim.accumulate}"

@@ -37,7 +37,7 @@ def train_cls(options: TrainOptions, world: World, reporter: Reporter) -> Run:
         rows: list[dict[str, Any]] = []
         left = list(methods)
         with stoppable(
-            lambda: f"what is done is kept: {again} with --method {','.join(left)} goes on"
+            lambda: f"finished heads are saved: resume with {again} and --method {','.join(left)}"
         ):
             first = classify.first_head(stage)
             there = [first] if first is not None and first.method not in methods else []

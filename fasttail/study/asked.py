@@ -119,7 +119,7 @@ def plan(options: StudyOptions) -> Study:
     """
     opened = shards.open(shards_dir(options.dataset, options.shards))
     if set(opened.split_names) == {"train"}:
-        raise UserError(f"{opened.dir}: there is only train, and no split to read accuracies on")
+        raise UserError(f"{opened.dir}: there is only train, and no split to evaluate on")
     if options.seeds < 1:
         raise UserError(f"--seeds {options.seeds}: at least 1")
     for setting in options.settings:
@@ -159,9 +159,9 @@ def begin(study: Study) -> None:
     changed = list(recipes.differences(before, json.loads(json.dumps(study.asked()))))
     if changed:
         raise UserError(
-            f"{study.dir}: this study was begun with other {', '.join(changed[:4])}"
+            f"{study.dir}: this study was started with other {', '.join(changed[:4])}"
             + (", ..." if len(changed) > 4 else "")
-            + ": ask for the same again to go on with it, or choose another --out"
+            + ": repeat the same command to resume it, or choose another --out"
         )
 
 
@@ -187,7 +187,7 @@ def _check_init(
 def _names(listed: str, option: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in listed.split(","))
     if not all(names) or len(set(names)) < len(names):
-        raise UserError(f"{option} {listed}: names with commas between them, each once")
+        raise UserError(f"{option} {listed}: comma-separated names, each once")
     return names
 
 

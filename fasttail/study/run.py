@@ -22,7 +22,7 @@ from fasttail.world import World
 
 def study(options: StudyOptions, reporter: Reporter | None = None) -> list[Cell]:
     """Trains what is missing, writes matrix and picture into the study's directory, shows the
-    table; returns the matrix. Asked to leave (SIGTERM), it returns what there is.
+    table; returns the matrix. On SIGTERM it returns what there is.
 
     Under torchrun every process comes this same way, run by run. Raises `UserError` for what was
     asked wrongly, or otherwise than the study that is there was begun with.
@@ -34,7 +34,7 @@ def study(options: StudyOptions, reporter: Reporter | None = None) -> list[Cell]
     with process_group(world, compute.device):
         if world.is_main:
             begin(made)
-        with stoppable(lambda: "what is done is kept: the same command goes on"):
+        with stoppable(lambda: "progress is saved: the same command resumes the study"):
             finished = _train_all(made, world, reporter)
     cells = matrix(made)
     if world.is_main:
@@ -57,7 +57,7 @@ def _picture(made: Study, cells: list[Cell], reporter: Reporter) -> None:
 
 
 def _train_all(made: Study, world: World, reporter: Reporter) -> bool:
-    """Whether all runs are done; otherwise the job was asked to leave."""
+    """Whether all runs are done; otherwise the job was preempted."""
     for number, run_plan in enumerate(made.runs, 1):
         reporter.say(f"study {made.dir}: run {number} of {len(made.runs)}, {run_plan.dir.name}")
         before = None
@@ -67,7 +67,7 @@ def _train_all(made: Study, world: World, reporter: Reporter) -> bool:
             before = options
             run = stages.train(options, reporter)
             if options.stage == "rep" and not run.model_path.exists():
-                reporter.say("the study goes on with the same command")
+                reporter.say("preempted: the same command resumes the study")
                 return False
         if world.is_main:
             write(made, matrix(made))

@@ -131,7 +131,7 @@ class Checkpoints:
         if not found:
             if self.damage:
                 raise UserError(
-                    f"{self.damage}: no whole checkpoint is left: begin the training again under "
+                    f"{self.damage}: no intact checkpoint is left: start the training again with "
                     "another --run"
                 )
             return None

@@ -1,4 +1,4 @@
-"""A training's log: log.jsonl (one object a line), TensorBoard, the progress bar's note."""
+"""A training's log: log.jsonl (one object a line), TensorBoard, and a note of progress."""
 
 import json
 import time
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from fasttail.errors import UserError
+from fasttail.world import World
 
 
 class NonFiniteLoss(UserError):
@@ -56,12 +57,13 @@ class RunLog:
             self._file.write(json.dumps({"time": time.time(), "kind": kind, **values}) + "\n")
             self._file.flush()
 
-    def scalars(self, kind: str, global_step: int, **values: float) -> None:
-        """One line, and each value as a curve over the global step."""
+    def scalars(self, kind: str, global_step: int, **values: float | None) -> None:
+        """One line, and each measured value (a float) as a curve over the global step."""
         self.write(kind, global_step=global_step, **values)
         if self._board is not None:
             for name, value in values.items():
-                self._board.add_scalar(f"{kind}/{name}", value, global_step)
+                if isinstance(value, float):
+                    self._board.add_scalar(f"{kind}/{name}", value, global_step)
 
 
 class Meter:
@@ -108,20 +110,32 @@ class Meter:
             first = int(bad[0])
             raise NonFiniteLoss(
                 f"loss is {losses[first].item()} at step {last_step - len(losses) + 1 + first}: "
-                "lower the learning rate (--set optim.lr=X), or look at the samples of its batch "
+                "lower the learning rate (--lr X), or look at the samples of its batch "
                 f"on this process: {self._ids[first].tolist()}"
             )
 
-    def read(self, last_step: int) -> dict[str, float]:
-        """Mean loss, images/s of this process and the share of time spent waiting for data; then
-        starts anew. Raises as `check` does."""
+    def values(self, last_step: int) -> dict[str, float]:
+        """Mean loss, images/s of this process and the share of time spent waiting for data since
+        the last reading. Raises as `check` does."""
         self.check(last_step)
-        loss = torch.stack(self._losses).float().mean().item()
         elapsed_s = time.perf_counter() - self._start_s
-        values = {
-            "loss": loss,
+        return {
+            "loss": torch.stack(self._losses).float().mean().item(),
             "images_per_s": self._images / elapsed_s,
             "waiting_share": self._wait_s / elapsed_s,
         }
+
+    def read(self, last_step: int) -> dict[str, float]:
+        """As `values`, which start from zero again."""
+        values = self.values(last_step)
         self._reset()
         return values
+
+
+def progress_note(epoch: int, epochs: int, values: dict[str, float], world: World) -> str:
+    """What the line of progress says of a training; epochs from 0."""
+    return (
+        f"epoch {epoch + 1}/{epochs}, loss {values['loss']:.3f}, "
+        f"{values['images_per_s'] * world.size:,.0f} images/s, "
+        f"waiting for data {values['waiting_share']:.1%}"
+    )

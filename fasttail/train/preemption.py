@@ -1,4 +1,4 @@
-"""Being asked to leave: SIGTERM (schedulers, torchrun, docker stop), SIGUSR1 (Slurm's warning) and
+"""Preemption: SIGTERM (schedulers, torchrun, docker stop), SIGUSR1 (Slurm's warning) and
 SIGINT (Ctrl-C).
 
 The handler only takes a note. The training loop looks at it between steps, writes a checkpoint and
@@ -19,7 +19,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Preempted(Exception):
-    """The training was asked to leave by `signal`, and has written its checkpoint."""
+    """The training was preempted by `signal`, and has saved its checkpoint."""
 
     def __init__(self, number: int) -> None:
         self.signal = signal.Signals(number)

@@ -27,7 +27,7 @@ from fasttail.rundir import Run, provenance
 from fasttail.shards import Shards
 from fasttail.train.average import Average
 from fasttail.train.checkpoint import Checkpoints, Position, load_weights, put_weights, save_weights
-from fasttail.train.log import Meter, NonFiniteLoss, RunLog
+from fasttail.train.log import Meter, NonFiniteLoss, RunLog, progress_note
 from fasttail.train.losses import loss_for_epoch
 from fasttail.train.preemption import Preempted, Preemption
 from fasttail.train.schedule import learning_rate
@@ -98,13 +98,13 @@ def train(
     best = Best()
     found = checkpoints.latest() if resume else None
     if checkpoints.damage:
-        reporter.say(f"{checkpoints.damage}: the checkpoint before it is whole")
+        reporter.say(f"{checkpoints.damage}: using the checkpoint before it")
     if found is not None:
         position, weights, state = found
         put_weights(model, weights, run.checkpoints_dir)
         train_step.load_state(state)
         best = Best(**state["best"])
-        reporter.say(f"going on at epoch {position.epoch + 1}, step {position.step}")
+        reporter.say(f"resuming at epoch {position.epoch + 1}, step {position.step}")
     elif run.init is not None:
         put_weights(model, load_weights(run.start_path)[0], run.start_path)
     average = Average(model, config.model.ema_decay) if config.model.ema_decay else None
@@ -117,7 +117,7 @@ def train(
         if not _is_finite(model):  # a finite loss can have a gradient that is not
             raise NonFiniteLoss(
                 f"the weights are not finite before epoch {position.epoch + 1}, step "
-                f"{position.step + 1}: lower the learning rate (--set optim.lr=X)"
+                f"{position.step + 1}: lower the learning rate (--lr X)"
             )
         if world.is_main:
             state = {**train_step.state(), "best": asdict(best)}
@@ -167,6 +167,8 @@ def train(
                 for step, (images_BCHW, labels_B, ids_B) in enumerate(batches, start):
                     global_step = epoch * steps_per_epoch + step
                     lr = learning_rate(global_step, steps_per_epoch, optim)
+                    log_now = step + 1 == steps_per_epoch
+                    log_now |= len(meter) + 1 == config.compute.log_every
                     loss = train_step(
                         images_BCHW,
                         labels_B,
@@ -174,18 +176,22 @@ def train(
                         lr=lr,
                         step=global_step,
                         mix=mix_at(epoch, step),
+                        measure=log_now,
                     )
                     if average is not None:
                         average.update(global_step)
 
                     meter.add(loss, ids_B, loader.wait_s)
-                    look = len(meter) == config.compute.log_every or step + 1 == steps_per_epoch
-                    if look:
+                    if log_now:
                         values = meter.read(global_step)
-                        log.scalars("train", global_step, epoch=epoch, lr=lr, **values)
-                        bar.advance(0, note=_note(epoch, optim.epochs, values, world))
+                        norms = train_step.norms.read()
+                        log.scalars("train", global_step, epoch=epoch, lr=lr, **values, **norms)
+                        bar.advance(0, note=progress_note(epoch, optim.epochs, values, world))
+                    elif bar.due:
+                        values = meter.values(global_step)
+                        bar.advance(0, note=progress_note(epoch, optim.epochs, values, world))
                     bar.advance()
-                    leave = preemption.asked(world, compute, agree=look)
+                    leave = preemption.asked(world, compute, agree=log_now)
                     if leave or time.monotonic() - saved_s > save_every_s:
                         meter.check(global_step)
                         saved_s = save(Position(epoch, step + 1))
@@ -208,7 +214,7 @@ def train(
                     engines=engines,
                 )
                 row = summarize(tally, split.counts_C, config.shots)
-                log.write("val", epoch=epoch, **row)
+                log.scalars("val", (epoch + 1) * steps_per_epoch - 1, epoch=epoch, **row)
                 if epoch + 1 == optim.epochs or time.monotonic() - said_s > SAY_EVERY_S:
                     said_s = time.monotonic()
                     reporter.say(
@@ -259,11 +265,11 @@ def about_model(run: Run) -> dict[str, str | int]:
 
 
 def load_model(run: Run, compute: Compute) -> models.Recognizer:
-    """The model that stage 1 left in a run. `UserError` if stage 1 has not ended there."""
+    """The model that stage 1 left in a run. `UserError` if stage 1 is not finished there."""
     if not run.model_path.exists():
         raise UserError(
-            f"{run.dir}: stage 1 has not ended here (no {run.model_path.name}): "
-            f"go on with fasttail train --stage rep --run {run.dir} --resume"
+            f"{run.dir}: stage 1 is not finished (no {run.model_path.name}): "
+            f"resume with fasttail train --stage rep --run {run.dir} --resume"
         )
     model = new_model(run.config, len(run.class_names))
     weights = load_weights(run.model_path)[0]
@@ -280,11 +286,3 @@ def _is_finite(model: models.Recognizer) -> bool:
 
 def _is_kept(epoch: int, keep_every: int) -> bool:
     return keep_every > 0 and epoch % keep_every == 0
-
-
-def _note(epoch: int, epochs: int, values: dict[str, float], world: World) -> str:
-    return (
-        f"epoch {epoch + 1}/{epochs}, loss {values['loss']:.3f}, "
-        f"{values['images_per_s'] * world.size:,.0f} images/s, "
-        f"waiting for data {values['waiting_share']:.1%}"
-    )

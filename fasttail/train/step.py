@@ -23,6 +23,7 @@ from fasttail.plan.random import key
 from fasttail.train import optimizers
 from fasttail.train.losses import BatchLoss
 from fasttail.train.mixed import Targets, mixed
+from fasttail.train.norms import Norms
 from fasttail.world import World
 
 # Steps of `images_per_s`: until everything is compiled and tuned, and those that count.
@@ -62,6 +63,7 @@ class Step:
         trained = ((model.backbone, optim.backbone_lr_scale), (model.classifier, 1.0))
         self._optimizer = optimizers.make(trained, optim)
         self._scaler = compute.grad_scaler()
+        self.norms = Norms(self._optimizer)
         self._network = _distributed(model, compute, world)
         self._forward = _compiled(self._network, config)
 
@@ -74,11 +76,12 @@ class Step:
         lr: float,
         step: int,
         mix: Mix | None = None,
+        measure: bool = False,
     ) -> Tensor:
         """Updates the weights by one batch, as a loader gives it, mixed if there is a `mix`, with
         learning rate `lr`. `step` counts over the whole training. Returns the loss, a scalar that
         is still on the device; with several processes each returns its share, and the batch's is
-        their mean."""
+        their mean. With `measure`, `norms` are of this step."""
         # Dropout's only state is the step: a resumed run drops what it would have dropped.
         self._dropout.manual_seed(int(key("step", self._seed, self._world.rank, step)))
         optimizers.set_lr(self._optimizer, lr)
@@ -98,7 +101,12 @@ class Step:
                 loss = losses_B.sum() / weight
                 self._scaler.scale(loss).backward()
             total += loss.detach()
+        if measure:
+            self._scaler.unscale_(self._optimizer)
+            self.norms.before()
         self._scaler.step(self._optimizer)
+        if measure:
+            self.norms.after()
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
         return total

@@ -1,5 +1,6 @@
 """The site is built strictly, loads nothing from elsewhere, and tells of this program."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -51,10 +52,21 @@ def test_the_command_line_page_has_every_option_and_example(site: Path) -> None:
             for text in option.opts:
                 options += text.startswith("--")
                 assert not text.startswith("--") or f"<code>{text}</code>" in html
-        assert command.epilog.split(": ", 1)[1].split(";  ")[0].split()[1] in html
+        assert command.epilog.split("\n\n")[1].split()[1] in html
     assert options > 50
     for variable in ("FASTTAIL_DATA", "FASTTAIL_SHARDS", "FASTTAIL_KERNEL_DIR", "NO_COLOR"):
         assert variable in html
+
+
+@pytest.mark.parametrize("name", ["cli.md", "configuration.md"])
+def test_the_reference_in_the_repository_is_that_of_the_program(name: str) -> None:
+    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "tools" / "docs_hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert hooks.current(name, page) == page, "python tools/docs_hooks.py writes it"
 
 
 def test_documented_variables_are_those_that_the_program_reads() -> None:

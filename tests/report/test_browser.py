@@ -80,3 +80,12 @@ def test_a_page_follows_light_and_dark(browser: Any, pages: dict[str, Path]) -> 
     )
     assert all(a != b for a, b in zip(light, dark, strict=True))
     assert not any(colour == "none" or "var" in colour for colour in (*light, *dark))
+
+
+def test_the_results_of_several_runs_are_not_cut_off_at_1200_px(
+    browser: Any, pages: dict[str, Path]
+) -> None:
+    tab, _ = opened(browser, pages["runs"], width=1200, scheme="light")
+    cut = "[...document.querySelectorAll('.scroll')].map(it => it.scrollWidth - it.clientWidth)"
+    assert set(tab.evaluate(cut)) == {0}
+    assert "chosen on val" in tab.inner_text("#results")

@@ -157,7 +157,7 @@ def test_reliability_is_that_of_scikit_learn() -> None:
         (["metrics.json", "per_class.csv"], "nothing is measured yet", FIGURES - 2),
         (
             ["model.safetensors", "metrics.json", "per_class.csv", "stage2.json"],
-            "stage 1 has not ended",
+            "stage 1 is not finished",
             4,
         ),
     ],
@@ -308,3 +308,40 @@ def test_a_long_curve_is_averaged(tmp_path: Path) -> None:
     found = log.read(path)
     assert len(found.epoch_T) == log.MOST_POINTS
     assert found.train["loss"].mean() == pytest.approx(1999 / 2)
+
+
+def test_several_runs_have_a_table_of_heads_by_runs_with_the_best_marked(
+    run_dir: Path, copy: Path, tmp_path: Path
+) -> None:
+    metrics = json.loads((copy / "metrics.json").read_text())
+    for row in metrics["rows"]:
+        row["all_micro"] = 99.25 if (row["method"], row["split"]) == ("tau", "test") else 0.5
+    (copy / "metrics.json").write_text(json.dumps(metrics))
+    html = report.write_all([run_dir, copy], tmp_path / "both.html").read_text(encoding="utf-8")
+    table = re.search(r"<caption>Accuracy over images, test</caption>.*?</table>", html, re.DOTALL)
+    assert table is not None
+    lines = {
+        line[0]: line[1:]
+        for line in re.findall(
+            r'<tr><td class="name">([^<]+)</td>\s*<td class="(number(?: best)?)">([^<]+)</td>'
+            r'\s*<td class="(number(?: best)?)">([^<]+)</td>',
+            table[0],
+        )
+    }
+    here = {row["method"]: row["all_micro"] for row in rows_of(run_dir, "test")}
+    assert set(lines) == set(here)
+    assert {name: line[1] for name, line in lines.items()} == {
+        name: f"{accuracy:.1f}" for name, accuracy in here.items()
+    }
+    assert [name for name, line in lines.items() if "best" in line[2]] == ["tau"]
+    assert lines["tau"][3] == "99.2"
+    assert not any("best" in line[0] for line in lines.values())
+
+
+def test_one_run_has_no_table_of_runs(run_dir: Path) -> None:
+    assert 'class="matrix"' not in (run_dir / report.PAGE).read_text(encoding="utf-8")
+
+
+def rows_of(run: Path, split: str) -> list[dict]:
+    rows = json.loads((run / "metrics.json").read_text())["rows"]
+    return [row for row in rows if row["split"] == split]

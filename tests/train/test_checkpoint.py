@@ -81,7 +81,7 @@ def test_a_damaged_slot_does_not_stand_in_the_way_of_the_whole_one(
     assert not last.damage
     (tmp_path / "a.state.pt").write_bytes(b"")
     (tmp_path / file).write_bytes(b"")
-    with pytest.raises(UserError, match=r"no whole checkpoint is left: begin the training again"):
+    with pytest.raises(UserError, match=r"no intact checkpoint is left: start the training again"):
         Checkpoints(tmp_path).latest()
 
 

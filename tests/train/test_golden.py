@@ -1,7 +1,7 @@
 """The losses of the first 20 steps on every engine, pinned: a change in the plan, the decoding, the
 step or the schedule shows here. They change only with an entry in the changelog.
 
-    python -m pytest tests/train/test_golden.py --write-golden     writes the file anew
+    python -m pytest tests/train/test_golden.py --write-golden     writes the file again
 """
 
 import json
@@ -82,7 +82,7 @@ def test_the_first_twenty_losses_are_those_that_are_pinned(
     pinned = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     if pytestconfig.getoption("--write-golden"):
         GOLDEN.write_text(json.dumps({**pinned, engine: losses}, indent=1) + "\n")
-        pytest.skip("written anew")
+        pytest.skip("written again")
     # Rounding differs from machine to machine; another batch, crop or rate is ten times further.
     np.testing.assert_allclose(losses, pinned[engine], rtol=2e-3)
     assert np.ptp(losses) > 0.2

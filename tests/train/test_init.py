@@ -126,7 +126,7 @@ def test_two_runs_from_the_same_weights_have_the_same_fresh_classifier(
 
 def test_a_resumed_run_takes_no_other_weights(blob_shards: Path, donor: Path) -> None:
     run = train(blob_shards, "run")
-    with pytest.raises(UserError, match="resumed with the configuration it was begun with"):
+    with pytest.raises(UserError, match="resumed with the configuration it was started with"):
         stages.train(TrainOptions(stage="rep", run=run.dir, resume=True, init=str(donor)), QUIET)
 
 

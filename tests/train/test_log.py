@@ -58,3 +58,24 @@ def test_without_tensorboard_the_log_is_written_all_the_same(
         log.scalars("train", 3, loss=0.5)
     assert said == ["missing"]
     assert json.loads((tmp_path / "log.jsonl").read_text())["loss"] == 0.5
+
+
+def test_tensorboard_gets_each_number_that_there_is(tmp_path: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with RunLog(
+        tmp_path / "log.jsonl", enabled=True, tensorboard=True, without_tensorboard=list
+    ) as log:
+        log.scalars("val", 99, epoch=3, all_micro=61.5, few=None)
+    board = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert board.Tags()["scalars"] == ["val/all_micro"]
+    (point,) = board.Scalars("val/all_micro")
+    assert (point.step, point.value) == (99, 61.5)
+
+
+def test_values_can_be_looked_at_before_they_are_read() -> None:
+    meter = Meter()
+    meter.add(torch.tensor(1.0), torch.arange(5), wait_s=0.0)
+    assert meter.values(0)["loss"] == 1.0
+    meter.add(torch.tensor(2.0), torch.arange(5), wait_s=0.0)
+    assert meter.read(1)["loss"] == 1.5
+    assert len(meter) == 0

@@ -114,7 +114,8 @@ def test_ctrl_c_in_stage_2_keeps_the_heads_that_are_made_and_names_the_others(
     assert ended.value.code == 130
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == (
-        "fasttail: stopped; what is done is kept: the same command with --method lws,tau goes on"
+        "fasttail: stopped; finished heads are saved: resume with the same command and "
+        "--method lws,tau"
     )
     rows = json.loads(Path("run/metrics.json").read_text())["rows"]
     assert {(row["method"], row["split"]) for row in rows} == {

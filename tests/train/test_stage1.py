@@ -160,7 +160,9 @@ def test_out_of_memory_names_the_batch_and_what_to_lower(
         raise error
 
     monkeypatch.setattr(Step, "__call__", fails)
-    with pytest.raises(UserError, match=r"8 images of 32 px .* optim\.accumulate=2 .*batch_size=4"):
+    with pytest.raises(
+        UserError, match=r"8 images of 32 px .* optim\.accumulate=2 .*--batch-size 4"
+    ):
         stages.train(options(blob_shards, "run"), QUIET)
     assert not Path("run").exists()
 
@@ -172,7 +174,7 @@ def test_out_of_memory_with_cuda_graphs_does_not_recommend_what_they_refuse(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
     monkeypatch.setattr(rep, "train", fails)
-    with pytest.raises(UserError, match=r"do not fit .*: --set optim\.batch_size=4") as raised:
+    with pytest.raises(UserError, match=r"do not fit .*: --batch-size 4") as raised:
         stages.train(options(blob_shards, "run", "compute.cuda_graphs=true"), QUIET)
     assert "accumulate" not in str(raised.value)
 
@@ -202,7 +204,7 @@ def test_a_full_disk_is_said_in_a_line_and_the_run_goes_on_once_there_is_room(
         fsync(fd)
 
     monkeypatch.setattr("fasttail.atomic.os.fsync", full)
-    with pytest.raises(UserError, match=r"No space left .* go on with .* --run run --resume"):
+    with pytest.raises(UserError, match=r"No space left .* resume with .* --run run --resume"):
         stages.train(options(blob_shards, "run"), QUIET)
     monkeypatch.setattr("fasttail.atomic.os.fsync", fsync)
     assert list(Path("run/checkpoints").glob("*.safetensors"))
@@ -282,3 +284,13 @@ def test_shards_without_val_and_test_train_and_say_that_nothing_is_scored(
     assert "no val and no test split: nothing is scored" in capsys.readouterr().err
     assert run.model_path.exists()
     assert run.rows() == []
+
+
+def test_the_log_has_norms_with_each_loss_and_val_at_its_step(blob_shards: Path) -> None:
+    run = stages.train(options(blob_shards, "run", "compute.log_every=3"), QUIET)
+    lines = log(run.dir)
+    train = [line for line in lines if line["kind"] == "train"]
+    assert all(line["gradient_norm"] > 0 and line["update_norm"] > 0 for line in train)
+    val_steps = [line["global_step"] for line in lines if line["kind"] == "val"]
+    last_steps = {line["epoch"]: line["global_step"] for line in train}
+    assert val_steps == list(last_steps.values())

@@ -207,3 +207,31 @@ def test_the_backbones_learning_rate_is_its_share() -> None:
     trained(slow, OPTIM.model_copy(update={"backbone_lr_scale": 0.01}))
     moved = [(model.backbone.conv1.weight - before).norm() for model in (full, slow)]
     assert 0 < moved[1] < moved[0] / 20
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_the_norms_are_those_of_the_batchs_gradient_and_of_what_it_changed(accumulate: int) -> None:
+    optim = OPTIM.model_copy(update={"accumulate": accumulate, "momentum": 0.0})
+    model, plain_model = recognizer(), recognizer()
+    step = make(model, optim)
+    images, labels = batches(1)[0]
+    step(images, labels, CROSS_ENTROPY, lr=0.1, step=0, measure=True)
+    F.cross_entropy(plain_model(images), labels).backward()
+    weights = [p.detach().numpy().astype(np.float64) for p in plain_model.parameters()]
+    gradients = [p.grad.numpy().astype(np.float64) for p in plain_model.parameters()]
+    moves = [0.1 * (g + 0.01 * w) for g, w in zip(gradients, weights, strict=True)]
+    expected = [np.sqrt(sum((x**2).sum() for x in of)) for of in (gradients, moves)]
+    found = step.norms.read()
+    assert list(found) == ["gradient_norm", "update_norm"]
+    np.testing.assert_allclose(list(found.values()), expected, rtol=1e-4)
+
+
+def test_a_measured_step_is_the_same_step() -> None:
+    results = []
+    for measure in (False, True):
+        model = recognizer()
+        step = make(model)
+        for number, (images, labels) in enumerate(batches(3)):
+            step(images, labels, CROSS_ENTROPY, lr=0.1, step=number, measure=measure)
+        results.append([p.detach().clone() for p in model.parameters()])
+    assert all(map(torch.equal, *results))
