@@ -228,9 +228,7 @@ def test_what_would_leave_the_backbone_at_random_weights_leaves_no_run(
     mistakes = {
         "tensors of the backbone are not in it": {"init": str(tmp_path / "part.safetensors")},
         "its weights would be random": {"flags": {"backbone": "resnet20"}},
-        "are timm:mobilenetv3_small_050, ": {
-            "flags": {"backbone": "timm:mobilenetv3_smal_050"}
-        },
+        "are timm:mobilenetv3_small_050, ": {"flags": {"backbone": "timm:mobilenetv3_smal_050"}},
         "no weights there": {"init": str(tmp_path / "missing.safetensors")},
     }
     for message, changes in mistakes.items():

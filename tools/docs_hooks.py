@@ -6,6 +6,7 @@ They are read from the program itself, so that the pages can't differ from it. W
 is made of is looked at by its attributes: their classes' names differ between typer's versions.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def keys() -> str:
             ]
         choices = f" ({', '.join(map(str, row['choices']))})" if row["choices"] else ""
         cells = (f"`{name}`", f"`{setting_text(row['default'])}`", f"{row['description']}{choices}")
-        lines.append("| " + " | ".join(cell.replace("|", "\|") for cell in cells) + " |")
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines).strip()
 
 
