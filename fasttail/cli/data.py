@@ -168,8 +168,8 @@ def convert(
     ),
     task: str | None = typer.Option(
         None,
-        help="Only make shard I of the plan in --out; I/N: every N-th from I on. For any scheduler, "
-        "in any order.",
+        help="Only make shard I of the plan in --out; I/N: every N-th from I on. For any "
+        "scheduler, in any order.",
         show_default="all",
         rich_help_panel=STEPS,
     ),

@@ -36,7 +36,7 @@ def my_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def commands() -> list[list[str]]:
     blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
-    return [shlex.split(line) for block in blocks for line in block.splitlines() if line]
+    return [shlex.split(line) for line in "".join(blocks).replace("\\\n", " ").splitlines()]
 
 
 def test_the_page_of_ones_own_data_works_to_the_letter(

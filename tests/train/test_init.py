@@ -139,7 +139,7 @@ def test_a_job_that_torchrun_starts_again_takes_the_runs_own_weights_or_refuses(
         with pytest.raises(Killed):
             train(blob_shards, "cut", init=str(donor))
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    with pytest.raises(UserError, match="begun with another configuration"):
+    with pytest.raises(UserError, match="started with another configuration"):
         train(blob_shards, "cut", init=str(whole.dir))
     donor.unlink()
     cut = train(blob_shards, "cut", init=str(donor))

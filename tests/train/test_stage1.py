@@ -139,7 +139,7 @@ def test_a_job_that_torchrun_starts_again_goes_on_by_itself(
     assert steps == list(range(27 if during_val else 18, 36))
     assert same(whole.model_path, cut.model_path)
     assert [line["kind"] for line in log(cut.dir)].count("start") == 2
-    with pytest.raises(UserError, match="begun with another configuration"):
+    with pytest.raises(UserError, match="started with another configuration"):
         stages.train(
             options(blob_shards, "cut", "optim.lr=0.01", flags={"protocol": "official"}), QUIET
         )
