@@ -189,7 +189,7 @@ def test_another_method_starts_from_the_probe_that_is_there(
     assert {row["method"] for row in stages.train(resumed, QUIET).rows()} == {
         *("linear", "tau", "lws", "ncm")
     }
-    with pytest.raises(UserError, match="is there already: go on with --resume"):
+    with pytest.raises(UserError, match="already exists: continue it with --resume"):
         stages.train(first, QUIET)
     other = options(blob_shards, run.dir, flags={"backbone": "resnet20"}, resume=True)
     with pytest.raises(UserError, match="started with another network"):

@@ -109,7 +109,7 @@ def test_ctrl_c_ends_a_study_with_the_one_line_that_it_goes_on_by_the_same_comma
         return real_step(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(torch.optim.SGD, "step", interrupted)
-    with pytest.raises(KeyboardInterrupt, match=r"the same command goes on$"):
+    with pytest.raises(KeyboardInterrupt, match=r"the same command resumes the study$"):
         study(options, QUIET)
     first = tmp_path / "cut" / "runs" / "resnet20-instance-seed0"
     found = Checkpoints(first / "checkpoints").latest()
@@ -165,7 +165,7 @@ def test_every_run_starts_from_the_weights_that_a_study_is_given(
     begin(plan(options))
     begin(plan(replace(options, init=str(donor))))  # the same bytes, elsewhere
     other = finished / "runs" / "resnet20-class-seed0"
-    with pytest.raises(UserError, match="begun with other init"):
+    with pytest.raises(UserError, match="started with other init"):
         begin(plan(replace(options, init=str(other))))
 
 
