@@ -202,7 +202,7 @@ def test_a_study_is_gone_on_with_only_as_it_was_begun(finished: Path, blob_shard
         (replace(options, epochs=2), "config.optim.epochs"),
         (replace(options, settings=(*options.settings, "data.flip_p=0.1")), "config.data.flip_p"),
     ):
-        with pytest.raises(UserError, match=rf"begun with other {key}: .*another --out"):
+        with pytest.raises(UserError, match=rf"started with other {key}: .*another --out"):
             begin(plan(changed))
     with pytest.raises(UserError, match="holds no study"):
         begin(plan(replace(options, out=finished / "runs")))
