@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fasttail import engines, kernels
-from fasttail.engines import dali, ffcv
+from fasttail.engines import dali, ffcv, resident
 from fasttail.engines.base import Batch, BatchPlan, Engine
 from fasttail.errors import CorruptSample, UserError
 
@@ -348,6 +348,20 @@ def test_a_row_of_the_table_that_cannot_be_is_named_and_not_followed(
 def test_resident_refuses_images_of_several_sizes(store: Store) -> None:
     with pytest.raises(UserError, match="one size"):
         engines.make("resident", store(photos(3)), device=CPU, threads=1)
+
+
+def test_resident_says_how_much_memory_it_lacks(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError
+
+    split = store([photo(8, 8, seed=1), photo(8, 8, seed=2)])
+    monkeypatch.setattr(resident, "one_size", lambda split: (20_000, 10_000))
+    monkeypatch.setattr(ffcv, "available", lambda: False)
+    monkeypatch.setattr(torch, "empty", full)
+    with pytest.raises(UserError, match=r"cpu has no 1\.2 GB free for the decoded split"):
+        engines.make("resident", split, device=CPU, threads=1)
 
 
 def test_an_unknown_engine_names_the_choices(store: Store) -> None:
