@@ -21,7 +21,7 @@ DATASET_URL = "Directory or URL (s3://...) of the converted data set."
         "fasttail convert --dataset inat2018 --source /data/inat --max-side 512",
         "fasttail convert --dataset folder --source photos --raw-budget 10%",
         "python -m fasttail.torchrun --nproc-per-node 8 convert --dataset imagenet-lt",
-        "fasttail convert --plan --dataset imagenet-lt, then --task 0, ... and --merge",
+        "fasttail convert --plan --dataset imagenet-lt",
     )
 )
 def convert(

@@ -226,7 +226,7 @@ def _refuse_lost_classes(work: WorkDir, manifest: Manifest, train: Known) -> Non
         raise UserError(
             f"every image of class {names[lost[0]]!r} in train is bad"
             + (f" (and of {len(lost) - 1} more classes)" if len(lost) > 1 else "")
-            + f": see {REJECTED_FILE}, and mend them or take the class out"
+            + f": see {REJECTED_FILE}, and repair them or remove the class"
         )
 
 

@@ -317,7 +317,11 @@ def test_several_runs_have_a_table_of_heads_by_runs_with_the_best_marked(
     for row in metrics["rows"]:
         row["all_micro"] = 99.25 if (row["method"], row["split"]) == ("tau", "test") else 0.5
     (copy / "metrics.json").write_text(json.dumps(metrics))
-    html = report.write_all([run_dir, copy], tmp_path / "both.html").read_text(encoding="utf-8")
+    other = shutil.copytree(copy, tmp_path / "other")
+    for row in metrics["rows"]:
+        row["all_micro"] = 50.0
+    (other / "metrics.json").write_text(json.dumps(metrics))
+    html = report.write_all([other, copy], tmp_path / "both.html").read_text(encoding="utf-8")
     table = re.search(r"<caption>Accuracy over images, test</caption>.*?</table>", html, re.DOTALL)
     assert table is not None
     lines = {
@@ -328,7 +332,7 @@ def test_several_runs_have_a_table_of_heads_by_runs_with_the_best_marked(
             table[0],
         )
     }
-    here = {row["method"]: row["all_micro"] for row in rows_of(run_dir, "test")}
+    here = {row["method"]: row["all_micro"] for row in rows_of(other, "test")}
     assert set(lines) == set(here)
     assert {name: line[1] for name, line in lines.items()} == {
         name: f"{accuracy:.1f}" for name, accuracy in here.items()
