@@ -133,7 +133,7 @@ def test_stopped_at_any_time_it_goes_on_from_the_finished_parts(
     _, said = running.communicate(timeout=20)
     if signal_number != signal.SIGKILL:
         assert running.returncode == 130
-        assert said.startswith("fasttail: stopped; nothing unfinished has a final name")
+        assert said.startswith("fasttail: stopped; finished shards are kept")
         assert said.count("\n") == 1
     out = tmp_path / "out"
     finished = {p.name: p.stat().st_mtime_ns for p in out.glob("*.beton")}

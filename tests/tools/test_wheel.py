@@ -40,7 +40,8 @@ def build(folder: Path, compiler: str) -> tuple[Path, str]:
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / name)
     sdist, _ = make("sdist", folder, compiler)
-    shutil.unpack_archive(sdist, folder / "unpacked", filter="data")
+    (folder / "unpacked").mkdir()
+    subprocess.run(["tar", "-xzf", sdist, "-C", folder / "unpacked"], check=True)
     return make("wheel", folder / "unpacked" / sdist.name.removesuffix(".tar.gz"), compiler)
 
 

@@ -233,16 +233,21 @@ def test_every_loss_trains_and_the_cosine_classifiers_head_gives_the_models_logi
     assert logits_NC.abs().max() <= 30.001
 
 
-def test_stage_2_refuses_weights_whose_classifier_is_of_other_classes(blob_shards: Path) -> None:
+def test_of_weights_whose_classifier_is_of_other_classes_the_backbone_is_taken_frozen(
+    blob_shards: Path,
+) -> None:
     run = stages.train(options(blob_shards, "run"), QUIET)
     weights = load_file(run.model_path)
     weights["classifier.weight"] = torch.zeros(7, 16)
     weights["classifier.bias"] = torch.zeros(7)
     save_file(weights, "seven.safetensors")
     start = options(blob_shards, "cls", stage="cls", init="seven.safetensors")
-    with pytest.raises(UserError, match="no classifier of 5 classes in it"):
-        stages.train(start, QUIET)
-    assert not Path("cls").exists()
+    frozen = stages.train(start, QUIET)
+    assert frozen.frozen is not None
+    assert "joint" not in {row["method"] for row in frozen.rows()}
+    kept = load_file(frozen.model_path)
+    assert all(torch.equal(kept[name], weights[name]) for name in kept if "classifier" not in name)
+    assert any(name.startswith("backbone.") for name in kept)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_kept(blob_shards: Path) -> None:
