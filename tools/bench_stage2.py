@@ -36,7 +36,8 @@ import torch
 from fasttail import classify, rundir, shards
 from fasttail.classify import Stage
 from fasttail.classify.features import Features
-from fasttail.classify.tau import accuracy_over_grid, tau_grid
+from fasttail.classify.grid import predict_over_grid
+from fasttail.classify.tau import accuracies, tau_grid
 from fasttail.compute import pick
 from fasttail.config import TauConfig, TrainConfig
 from fasttail.console import Reporter
@@ -145,7 +146,14 @@ def bench_grid(rounds: int) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {"grid": [], "product": []}
     for number in range(rounds + 1):
         product_s, _ = seconds(lambda: features_ND @ weight_CD.T)
-        grid_s, accuracy_T = seconds(lambda: accuracy_over_grid(weight_CD, bias_C, bank, grid_T))
+        grid_s, accuracy_T = seconds(
+            lambda: accuracies(
+                predict_over_grid(weight_CD, bias_C, bank, grid_T),
+                labels_N.numpy(),
+                CLASSES,
+                by_class=True,
+            )
+        )
         assert len(accuracy_T) == 21
         if number:  # the first is to warm up
             found["product"].append(product_s)

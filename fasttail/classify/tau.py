@@ -117,14 +117,6 @@ def accuracies(
     return np.array([np.nanmean(tally.accuracy_C) for tally in tallies])
 
 
-def accuracy_over_grid(
-    weight_CD: Tensor, bias_C: Tensor, bank: Features, grid_T: np.ndarray
-) -> np.ndarray:
-    """Mean class accuracy for each tau, float64 [T]."""
-    predicted_TN = predict_over_grid(weight_CD, bias_C, bank, grid_T)
-    return accuracies(predicted_TN, bank.labels.cpu().numpy(), len(weight_CD), by_class=True)
-
-
 def standard_error(
     hits_N: np.ndarray, other_N: np.ndarray, labels_N: np.ndarray, *, by_class: bool
 ) -> float:

@@ -5,7 +5,7 @@ the process sees what it reads. `TMPDIR` says where the file is.
 import mmap
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -65,16 +65,3 @@ def forget(*arrays: object) -> None:
             found = found.base
         if isinstance(found, mmap.mmap):
             found.madvise(mmap.MADV_DONTNEED)
-
-
-def blocks(values_N: np.ndarray) -> Iterator[np.ndarray]:
-    """An array piece by piece."""
-    for a in range(0, len(values_N), BLOCK):
-        yield values_N[a : a + BLOCK]
-        forget(values_N)
-
-
-def distinct(values_N: np.ndarray) -> np.ndarray:
-    """`np.unique`."""
-    found = [np.unique(block) for block in blocks(values_N)]
-    return np.unique(np.concatenate(found)) if found else np.unique(values_N)

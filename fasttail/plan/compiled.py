@@ -1,8 +1,8 @@
 """numba, with compiled code kept where it can't go stale.
 
 numba's own `cache=True` looks at the file that holds a function, not at the functions it calls. A
-cache folder named by a digest of all sources mends that, and still is not enough (numba 0.68,
-tried):
+cache folder named by a digest of all sources mends that, and still is not enough (numba 0.68; the
+first two were seen, the others stand in its code):
 
 - Its index numbers the compiled signatures. Two processes that compile two signatures of a function
   at once, which ranks and test workers do, give both the same number, and from then on every

@@ -1,4 +1,4 @@
-"""A keyed permutation of 0..n-1 for any n: O(1) time, no table, and it can be run backwards.
+"""A keyed permutation of 0..n-1 for any n: O(1) time, no table.
 
 A number x < n is cut into (left, right), `right` its lowest `bits` bits, about half of n's. Rounds
 then change one part by a keyed hash of the other, in turn:
@@ -94,24 +94,6 @@ def permute(x, n, bits, rows, key):
     while x >= n:
         x = _through(x, bits, rows, key)
     return x
-
-
-@inline
-def unpermute(y, n, bits, rows, key):
-    """The x that `permute` sends to y."""
-    mask = (_ONE << bits) - _ONE
-    last_key = key + np.uint64(2 * PAIRS) * _WEYL
-    while True:
-        left, right, key = y >> bits, y & mask, last_key
-        for _ in range(PAIRS):
-            key -= _WEYL
-            right ^= _hash(left, key) & mask
-            key -= _WEYL
-            left -= (_hash(right, key) * rows) >> _S32
-            left = min(left, left + rows)
-        y = (left << bits) | right
-        if y < n:
-            return y
 
 
 @stage

@@ -11,7 +11,7 @@ import numpy as np
 from fasttail import shards
 from fasttail.config import ShotsConfig
 from fasttail.console import Reporter
-from fasttail.datasets.splits import SERIES, series_warnings
+from fasttail.datasets.splits import SERIES
 from fasttail.errors import UserError
 from fasttail.evaluate.shots import group_masks
 from fasttail.report import duplicates, measure, near, need_packages
@@ -126,7 +126,7 @@ def inspect(opened: Shards) -> Inspection:
         budget_draws={
             budget: draws(order_N[: int(len(split) * share)]) for budget, share in shares.items()
         },
-        notes=tuple(dict.fromkeys((*opened.meta.notes, *_series(opened)))),
+        notes=opened.meta.notes,
     )
 
 
@@ -213,20 +213,6 @@ def facts(found: Inspection) -> dict[str, str]:
     for number, note in enumerate(found.notes, 1):
         lines[f"note {number}"] = note
     return lines
-
-
-def _series(opened: Shards) -> list[str]:
-    """Warnings of files in series across splits; none where it was said what belongs together."""
-    made = opened.meta.made
-    if made.get("group_by") or made.get("group_column"):
-        return []
-    splits = {name: opened.split(name) for name in opened.split_names}
-    return series_warnings(
-        {
-            name: (map(split.source_name, range(len(split))), np.asarray(split.labels_N))
-            for name, split in splits.items()
-        }
-    )
 
 
 def _some(names: Collection[str]) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
+from fasttail.datasets.spool import BLOCK
+
 JPG, RAW = 0, 1
-BLOCK = 1 << 20  # values that are in memory at a time
 
 # The table's columns, one .npy file each: N samples, C classes.
 COLUMNS = {

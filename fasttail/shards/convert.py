@@ -7,7 +7,7 @@
 `convert` is these three. Who makes the parts is the executor's business: the bytes are the same.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from fasttail.config import ConvertConfig
@@ -129,6 +129,10 @@ def _make(work: WorkDir, about: Manifest, ranks: Ranks, progress: Progress | Non
     if on != LOCAL:
         onray.make_parts(work, about, on, advance)
         return
-    make_parts(work, about, ranks.take(about.parts), jobs, advance)
-    if ranks.is_main and ranks.world.size > 1:  # what others are still at, or have left undone
-        make_parts(work, about, about.parts, jobs, lambda *_: None)
+
+    def parts() -> Iterator[ManifestPart]:
+        yield from ranks.take(about.parts)
+        if ranks.is_main and ranks.world.size > 1:  # what others are still at, or have left undone
+            yield from (part for part in about.parts if task.finished(work, part) is None)
+
+    make_parts(work, about, parts(), jobs, advance)

@@ -9,9 +9,10 @@ import numpy as np
 
 from fasttail import __version__, atomic
 from fasttail.config import ConvertConfig
+from fasttail.datasets.spool import BLOCK
 from fasttail.errors import UserError, printable
 from fasttail.shards import rows, table, task
-from fasttail.shards.columns import BLOCK, COLUMNS, SEEK, digest
+from fasttail.shards.columns import COLUMNS, SEEK, digest
 from fasttail.shards.format import (
     DAMAGED_FILE,
     FORMAT,

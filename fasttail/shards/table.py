@@ -10,7 +10,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from fasttail import atomic
-from fasttail.shards.columns import BLOCK, COLUMNS, CONTENT, SEEK, ColumnFile, blocks, digest
+from fasttail.datasets.spool import BLOCK
+from fasttail.shards.columns import COLUMNS, CONTENT, SEEK, ColumnFile, blocks, digest
 
 GROUPS = ("indptr", "samples")  # the columns that are made of the labels
 

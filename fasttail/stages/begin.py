@@ -1,8 +1,9 @@
 """Where a stage begins: the shards, the run's directory, the weights to start from."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from fasttail import atomic, engines, models, recipes, rundir, shards
 from fasttail.compute import Compute, pick, process_group
@@ -94,6 +95,21 @@ def new_run(options: TrainOptions, world: World, reporter: Reporter) -> Run:
     if options.init is not None:
         # In every process: the others wait a minute for the directory, and a download takes longer.
         weights[rundir.START] = _start_from(options.init, config, len(opened.class_names), reporter)
+    return created(directory, config, opened, world, init=options.init, weights=weights)
+
+
+def created(
+    directory: Path,
+    config: TrainConfig,
+    opened: Shards,
+    world: World,
+    *,
+    init: str | None,
+    weights: Mapping[str, Callable[[Path], object]],
+    frozen: Mapping[str, Any] | None = None,
+) -> Run:
+    """A new run's directory, which the main process makes and the others wait for. For `weights`
+    and `frozen` see `rundir.create`."""
     if not world.is_main:
         return rundir.wait_for(directory)
     return rundir.create(
@@ -103,7 +119,8 @@ def new_run(options: TrainOptions, world: World, reporter: Reporter) -> Run:
         shards_digest=opened.digest,
         dataset=opened.name,
         class_names=opened.class_names,
-        init=options.init,
+        init=init,
+        frozen=frozen,
         weights=weights,
     )
 

@@ -20,7 +20,14 @@ from fasttail.models.expected import USED, Expected
 from fasttail.models.weights import Loaded
 from fasttail.rundir import MODEL, RUNS, Run
 from fasttail.shards.format import Meta
-from fasttail.stages.begin import base_config, check_input, initial_model, same_run, shards_dir
+from fasttail.stages.begin import (
+    base_config,
+    check_input,
+    created,
+    initial_model,
+    same_run,
+    shards_dir,
+)
 from fasttail.stages.options import TrainOptions, configure
 from fasttail.train.checkpoint import save_weights
 from fasttail.world import World
@@ -100,20 +107,16 @@ def _from_weights(options: TrainOptions, world: World, reporter: Reporter) -> Ru
     directory = options.run or RUNS / f"{opened.dir.name}-{backbone}-{kind}".replace(":", "-")
     if world.restarts and (directory / "run.json").is_file():
         return same_run(directory, config, init)
-    if not world.is_main:
-        return rundir.wait_for(directory)
     about = {
         "backbone": backbone,
         "classes": len(opened.class_names),
         "shards_digest": opened.digest,
     }
-    return rundir.create(
+    return created(
         directory,
         config,
-        shards_dir=opened.dir,
-        shards_digest=opened.digest,
-        dataset=opened.name,
-        class_names=opened.class_names,
+        opened,
+        world,
         init=init,
         frozen=(asdict(expected) if expected else {}) if frozen else None,
         weights={MODEL: lambda path: save_weights(path, tensors, about)},

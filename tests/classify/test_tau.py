@@ -10,10 +10,11 @@ from banks import bank
 
 from fasttail.classify import grid
 from fasttail.classify.features import Features
+from fasttail.classify.grid import predict_over_grid
 from fasttail.classify.task import Task
 from fasttail.classify.tau import (
     SEEN,
-    accuracy_over_grid,
+    accuracies,
     choose,
     normalize_weights,
     standard_error,
@@ -61,7 +62,8 @@ def test_the_tau_grid_gives_each_taus_own_accuracy(task: Task) -> None:
     assert grid_T[[0, 7, 20]] == pytest.approx([0, 0.7, 2.0])
     assert len(grid_T) == 21
     zero_C = torch.zeros_like(task.joint.bias_C)
-    accuracy_T = accuracy_over_grid(task.joint.weight_CD, zero_C, val, grid_T)
+    predicted_TN = predict_over_grid(task.joint.weight_CD, zero_C, val, grid_T)
+    accuracy_T = accuracies(predicted_TN, val.labels_N.numpy(), len(zero_C), by_class=True)
     features_ND, labels_N = float64(val.features_ND), val.labels_N.numpy()
     expected_T = []
     for value in grid_T:

@@ -68,7 +68,9 @@ def messages() -> list[Message]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args):
                 continue
-            if node.func.id in ERRORS or (node.func.id == "ValueError" and name == "config.py"):
+            if node.func.id in ERRORS or (
+                node.func.id == "ValueError" and name.startswith("config/")
+            ):
                 pieces = tuple(flat(text) for text in fragments(node.args[0]))
                 found.append(Message(f"{name}:{node.lineno}", pieces))
     return found

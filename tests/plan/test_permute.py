@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from numba import njit
 from scipy import stats
 
-from fasttail.plan.permute import cut, permutation, permute, unpermute
+from fasttail.plan.permute import _ONE, _S32, _WEYL, PAIRS, _hash, cut, inline, permutation, permute
 from fasttail.plan.random import key
 
 
@@ -25,6 +25,24 @@ def test_large_n_are_permuted_one_to_one(n):
     out_N = permuted(n, key("test", n))
     assert (np.bincount(out_N, minlength=n) == 1).all()
     assert not (out_N == permuted(n, key("test", n + 1))).all()
+
+
+@inline
+def unpermute(y, n, bits, rows, key):
+    """The x that `permute` sends to y."""
+    mask = (_ONE << bits) - _ONE
+    last_key = key + np.uint64(2 * PAIRS) * _WEYL
+    while True:
+        left, right, key = y >> bits, y & mask, last_key
+        for _ in range(PAIRS):
+            key -= _WEYL
+            right ^= _hash(left, key) & mask
+            key -= _WEYL
+            left -= (_hash(right, key) * rows) >> _S32
+            left = min(left, left + rows)
+        y = (left << bits) | right
+        if y < n:
+            return y
 
 
 @given(st.integers(1, 2**62), st.integers(0, 2**62), st.integers(0, 2**64 - 1))

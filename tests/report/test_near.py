@@ -1,7 +1,6 @@
 """Near copies across splits, among photographs that a test makes."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from fasttail import datasets, shards
 from fasttail.config import ConvertConfig
 from fasttail.datasets.base import ArrayImages, Index, SplitIndex
 from fasttail.report import near
-from fasttail.report.inspect import inspect, show
+from fasttail.report.inspect import Inspection, inspect, show
 from fasttail.shards.convert import convert
 
 
@@ -94,10 +93,12 @@ def test_inspect_warns_of_files_in_series_unless_it_was_said_what_belongs_togeth
     for split, frames in (("train", range(5)), ("test", range(5, 8))):
         paths = [f"fish/dive_{dive}_{frame:05d}.png" for dive in range(4) for frame in frames]
         smallsets.write_images(tmp_path / "in" / split, paths)
-    index = datasets.index("folder", tmp_path / "in", ConvertConfig(val_fraction=0))
-    index = replace(index, notes=())
-    convert(index, tmp_path / "dives", ConvertConfig(jobs=1))
-    (note,) = inspect(shards.open(tmp_path / "dives")).notes
+
+    def made(name: str, **options: str) -> Inspection:
+        cfg = ConvertConfig(jobs=1, val_fraction=0, **options)
+        convert(datasets.index("folder", tmp_path / "in", cfg), tmp_path / name, cfg)
+        return inspect(shards.open(tmp_path / name))
+
+    (note,) = made("dives").notes
     assert "100% of test's images continue a numbered series" in note
-    convert(index, tmp_path / "grouped", ConvertConfig(jobs=1, group_by="[0-9]+.png"))
-    assert not inspect(shards.open(tmp_path / "grouped")).notes
+    assert not made("grouped", group_by="[0-9]+.png").notes
